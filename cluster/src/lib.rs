@@ -1,0 +1,1 @@
+//! How objects come in and reports go out: API server or folder.

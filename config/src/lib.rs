@@ -1,0 +1,16 @@
+//! What Ferrogate was told, typed and placed, and what it answers.
+//!
+//! ```text
+//! YAML text ──> yaml tree ──> manifest ──> objects ─┐
+//!               (places)      (typed)               ├──> Snapshot ──> the cores ──> Report
+//!                             pool     ──> PoolConfig┘
+//! ```
+//!
+//! Pure: no I/O, no clock, no runtime. Past this crate nobody checks a value again: an [`pool::AddressRange`] is
+//! never backward, a [`pool::PoolName`] never empty.
+
+pub mod diagnostic;
+pub mod object;
+pub mod pool;
+pub mod report;
+pub mod snapshot;

@@ -1,0 +1,112 @@
+//! What we answer: one whole [`Report`] per domain, and the entries that operators and tools read.
+//!
+//! A report says what *should* be written (status, events), never what to do; `cluster` compares it with what is
+//! there and writes the difference. The `*Entry` types are the JSON of the admin API, stable and documented.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::diagnostic::{Problem, Severity};
+use crate::object::{ObjectName, ObjectRef};
+use crate::pool::PoolName;
+
+/// Everything that one domain wants to be known; replaces that domain's report before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Wanted address status of each `LoadBalancer` Service we are responsible for; a Service not in here is left
+    /// alone, one with no addresses has its status cleared.
+    pub services: BTreeMap<ObjectName, ServiceStatus>,
+    /// Wanted `status.loadBalancer` of each Ingress of our class.
+    pub ingresses: BTreeMap<ObjectName, Vec<IpAddr>>,
+    /// Events that hold now; each is written once, when it first appears.
+    pub events: Vec<Event>,
+    /// What this domain found wrong, with places filled in.
+    pub problems: Vec<Problem>,
+}
+
+/// Wanted status of one Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceStatus {
+    /// Its addresses, at most one per family; empty while it waits.
+    pub ips: Vec<IpAddr>,
+    /// The pool they come from.
+    pub pool: Option<PoolName>,
+}
+
+/// Something that happened to an object, in the words of a Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Event {
+    /// The object it happened to.
+    pub object: ObjectRef,
+    /// `Warning` for [`Severity::Error`] and [`Severity::Warning`], `Normal` for `None`.
+    pub severity: Option<Severity>,
+    /// The machine-readable reason, such as `IPAllocated`.
+    pub reason: &'static str,
+    /// The sentence for people.
+    pub message: String,
+}
+
+/// Whether a Service's addresses are on the LAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VipState {
+    /// This node answers for the address.
+    Announcing,
+    /// The Service has its address; this node does not announce it ([`VipEntry::reason`] says why).
+    Assigned,
+    /// The Service has no address ([`VipEntry::reason`] says why).
+    Pending,
+}
+
+/// One `LoadBalancer` Service, as `GET /api/v1/vips` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VipEntry {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub service: String,
+    /// Its addresses, at most one per family.
+    pub ips: Vec<IpAddr>,
+    /// The pool they come from.
+    pub pool: Option<String>,
+    /// Whether they are on the LAN.
+    pub state: VipState,
+    /// Why it is not announced; `None` while it is.
+    pub reason: Option<String>,
+    /// The node that announces it.
+    pub node: Option<String>,
+    /// The interface it is announced on.
+    pub interface: Option<String>,
+}
+
+/// One route, as `GET /api/v1/routes` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteEntry {
+    /// The host of the rule, `*.example.com` for a wildcard, `*` for every host.
+    pub host: String,
+    /// The path of the rule as written.
+    pub path: String,
+    /// `Exact`, `Prefix` or `ImplementationSpecific`.
+    pub path_type: String,
+    /// `namespace/name` of the Ingress.
+    pub ingress: ObjectName,
+    /// `namespace/service:port`.
+    pub backend: String,
+    /// How many endpoints are ready behind it.
+    pub endpoints: usize,
+}
+
+/// One certificate, as `GET /api/v1/certificates` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateEntry {
+    /// `namespace/name` of the Secret; `None` for the generated default certificate.
+    pub secret: Option<ObjectName>,
+    /// The DNS names and IP addresses it covers.
+    pub hosts: Vec<String>,
+    /// RFC 3339 moment of its expiry.
+    pub not_after: String,
+    /// The issuer's name as the certificate writes it.
+    pub issuer: String,
+}

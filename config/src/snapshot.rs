@@ -1,0 +1,75 @@
+//! All objects at one moment.
+//!
+//! A source (API server or folder) publishes one complete, immutable [`Snapshot`] after every change; the cores read
+//! it and cannot tell the source. Kinds and objects that did not change are shared with the snapshot before, so that
+//! `Arc::ptr_eq` tells a core what it need not look at again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+
+use crate::diagnostic::{Place, Problem};
+use crate::object::{FieldPath, ObjectName, ObjectRef};
+use crate::pool::PoolConfig;
+
+/// All objects of one kind, in the order of their names.
+pub type Objects<T> = Arc<BTreeMap<ObjectName, Arc<T>>>;
+
+/// All objects at one moment, with the last good address configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Grows by one with every snapshot of a source.
+    pub generation: u64,
+    /// Address pools and BGP settings: the last version that was valid as a whole.
+    pub pools: Arc<PoolConfig>,
+    /// Whether the newest version of the address configuration was refused, so that [`Self::pools`] is an older one.
+    pub pools_stale: bool,
+    /// Services, with the status that a leader has committed.
+    pub services: Objects<Service>,
+    /// `EndpointSlice` objects.
+    pub endpoint_slices: Objects<EndpointSlice>,
+    /// Ingresses of every class.
+    pub ingresses: Objects<Ingress>,
+    /// Ingress classes of every controller.
+    pub ingress_classes: Objects<IngressClass>,
+    /// Secrets that may hold a certificate or are referenced.
+    pub secrets: Objects<Secret>,
+    /// Configuration maps that are ours to read.
+    pub config_maps: Objects<ConfigMap>,
+    /// Nodes; empty in folder mode unless a manifest declares some.
+    pub nodes: Objects<Node>,
+    /// Namespaces; empty in folder mode unless a manifest declares some.
+    pub namespaces: Objects<Namespace>,
+    /// What the source itself found wrong: unreadable files, objects that do not parse, a stale configuration.
+    pub problems: Arc<Vec<Problem>>,
+    /// Where each object stands in its source.
+    pub origins: Arc<HashMap<ObjectRef, Arc<dyn Origin>>>,
+}
+
+impl Snapshot {
+    /// Where `field` of `object` stands in its source: the place of the deepest step that exists there.
+    ///
+    /// `None` when the source has no lines, as the API server.
+    #[must_use]
+    pub fn locate(&self, object: &ObjectRef, field: &FieldPath) -> Option<Place> {
+        self.origins.get(object)?.locate(field)
+    }
+
+    /// The same problem with its place filled in, if the source knows it.
+    #[must_use]
+    pub fn placed(&self, problem: Problem) -> Problem {
+        let place = problem.object.as_ref().and_then(|object| self.locate(object, &problem.field));
+        problem.at(place)
+    }
+}
+
+/// The text that one object was read from; finds the place of a field on demand, so that no object keeps a map of
+/// places in memory.
+pub trait Origin: fmt::Debug + Send + Sync {
+    /// The place of `field`, or of the deepest step towards it that is written down.
+    fn locate(&self, field: &FieldPath) -> Option<Place>;
+}
