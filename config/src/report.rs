@@ -15,6 +15,9 @@ use crate::pool::PoolName;
 /// Everything that one domain wants to be known; replaces that domain's report before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Generation of the snapshot it was computed from. A report made before the last committed status could be seen
+    /// is not written: it would move an address that was given a moment ago.
+    pub generation: u64,
     /// Wanted address status of each `LoadBalancer` Service we are responsible for; a Service not in here is left
     /// alone, one with no addresses has its status cleared.
     pub services: BTreeMap<ObjectName, ServiceStatus>,
