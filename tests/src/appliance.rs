@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::client::{Response, Target};
 use crate::metrics::Metrics;
@@ -22,7 +23,10 @@ pub struct Builder {
     https: SocketAddr,
     admin: SocketAddr,
     namespace: Option<String>,
+    state: PathBuf,
     arguments: Vec<String>,
+    /// The state folder of an appliance that was given none; kept as long as anyone may start it again.
+    _scratch: Arc<TempDir>,
 }
 
 impl Builder {
@@ -32,7 +36,9 @@ impl Builder {
         let ip = loopback::address();
         let (http, https, admin) = (loopback::port(ip), loopback::port(ip), loopback::port(ip));
         let arguments = vec!["--manifests".to_owned(), manifests.display().to_string()];
-        Self { ip, http, https, admin, namespace: None, arguments }
+        let scratch = tempfile::Builder::new().prefix("ferrogate-state-").tempdir().expect("a temporary folder");
+        let state = scratch.path().to_owned();
+        Self { ip, http, https, admin, namespace: None, state, arguments, _scratch: Arc::new(scratch) }
     }
 
     /// The loopback address it listens on: in a pool of one address, a Service's external address.
@@ -48,10 +54,10 @@ impl Builder {
         self
     }
 
-    /// Keeps state in a folder.
+    /// Keeps state in this folder (else in one that is gone with the builder).
     #[must_use]
     pub fn state(self, folder: &Path) -> Self {
-        self.with(&["--state", &folder.display().to_string()])
+        Self { state: folder.to_owned(), ..self }
     }
 
     /// Runs inside a namespace, on ports 80 and 443 of every address there.
@@ -73,7 +79,13 @@ impl Builder {
                 command
             }
         };
-        command.arg("run").args(&self.arguments);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FERROGATE_")) {
+            command.env_remove(name);
+        }
+        command.arg("run").args(&self.arguments).arg("--state").arg(&self.state);
+        // Outside a namespace nothing may be said on this machine's LAN, whoever runs the tests.
+        let interface = if self.namespace.is_some() { "eth0" } else { "lo" };
+        command.args(["--interface", interface]);
         for (flag, address) in [("--http", self.http), ("--https", self.https), ("--admin", self.admin)] {
             command.args([flag, &address.to_string()]);
         }
@@ -251,7 +263,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- output of process {}\n{}---", self.id(), self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(60)..].join("\n");
+            eprintln!("--- end of the output of process {}\n{tail}\n---", self.id());
         }
     }
 }
