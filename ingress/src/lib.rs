@@ -1,1 +1,16 @@
 //! Routes HTTP from the LAN to endpoints: Pingora, rustls and a table that is swapped whole.
+//!
+//! ```text
+//! Snapshot ──compile──> RouteTable ──ArcSwap──┐
+//!                       (routes, certificates)v
+//! client ──bytes──> gate ──Head──> path ──> find ──> Route ──pick──> endpoint
+//! ```
+//!
+//! Everything here but `io` is a function of its arguments.
+
+pub mod backend;
+pub mod certs;
+pub mod endpoints;
+pub mod host;
+pub mod path;
+pub mod routes;

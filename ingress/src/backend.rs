@@ -1,0 +1,261 @@
+//! What stands behind a backend: from a Service port to the addresses that serve it.
+//!
+//! ```text
+//! Ingress backend ──> Service port ──(port name)──> EndpointSlice port ──> address:port
+//! web:80 or web:http  80 -> http                    http = 8080, may differ per slice
+//! ```
+//!
+//! Ready endpoints are used; if none is ready, those that terminate but still serve, as kube-proxy does. Addresses
+//! that lead back to this machine or nowhere are refused: whoever may write an `EndpointSlice` is not thereby an
+//! administrator.
+//!
+//! Pure. Choosing among endpoints: [`crate::endpoints`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use config::object::ObjectName;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::endpoints::Endpoints;
+
+/// The label that ties an `EndpointSlice` to its Service.
+pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// The port of a backend as an Ingress names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PortRef {
+    /// By number.
+    Number(u16),
+    /// By name.
+    Name(Arc<str>),
+    /// Not at all.
+    Unset,
+}
+
+impl fmt::Display for PortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+            Self::Unset => f.write_str("-"),
+        }
+    }
+}
+
+/// One backend; shown as `namespace/service:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendKey {
+    /// The Service; for a `resource` backend, the resource.
+    pub service: ObjectName,
+    /// Its port: the number if the Service has it, else as the Ingress writes it.
+    pub port: PortRef,
+}
+
+impl fmt::Display for BackendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service, self.port)
+    }
+}
+
+/// Why a backend has no endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendProblem {
+    /// The Service does not exist.
+    #[error("Service {service} does not exist; requests are answered with 503 until it does")]
+    ServiceMissing {
+        /// The Service.
+        service: ObjectName,
+    },
+    /// The Service points out of the cluster.
+    #[error(
+        "Service {service} is of type ExternalName, which is not routed; \
+         use a Service without selector and an EndpointSlice with the addresses"
+    )]
+    ExternalName {
+        /// The Service.
+        service: ObjectName,
+    },
+    /// The Service has no such TCP port.
+    #[error("Service {service} has no TCP port {port}; it has {available}")]
+    PortMissing {
+        /// The Service.
+        service: ObjectName,
+        /// The port that was asked for.
+        port: PortRef,
+        /// Those it has.
+        available: String,
+    },
+    /// The backend names no port.
+    #[error("backend {service} names no port; give port.number or port.name")]
+    PortUnset {
+        /// The Service.
+        service: ObjectName,
+    },
+    /// No endpoint is ready.
+    #[error("Service {service} has no ready endpoint; requests are answered with 503 until one is")]
+    NoEndpoints {
+        /// The Service.
+        service: ObjectName,
+    },
+    /// The backend is not a Service.
+    #[error("backend resource {kind} {name} cannot be served; use a service backend")]
+    Resource {
+        /// The kind of the resource.
+        kind: String,
+        /// Its name.
+        name: ObjectName,
+    },
+    /// The backend is neither.
+    #[error("backend names neither a service nor a resource; requests are answered with 503")]
+    Unset,
+}
+
+/// Which addresses no request is sent to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forbidden {
+    /// Whether loopback addresses are fine, as on a machine that is its own backend.
+    pub allow_loopback: bool,
+    /// Addresses that lead back to us.
+    pub own: BTreeSet<IpAddr>,
+}
+
+impl Forbidden {
+    /// Whether a request may be sent to `ip`.
+    fn permits(&self, ip: IpAddr) -> bool {
+        let is_nowhere = ip.is_unspecified() || ip.is_multicast() || is_link_local(ip) || is_broadcast(ip);
+        !is_nowhere && (self.allow_loopback || !ip.is_loopback()) && !self.own.contains(&ip)
+    }
+}
+
+/// Finds the Service port that `port` means: by number or name, else (as ingress-nginx) by target port.
+#[must_use]
+pub fn service_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
+    let by_port = |candidate: &&ServicePort| match port {
+        PortRef::Number(number) => candidate.port == i32::from(*number),
+        PortRef::Name(name) => candidate.name.as_deref() == Some(name),
+        PortRef::Unset => false,
+    };
+    let by_target = |candidate: &&ServicePort| match (&candidate.target_port, port) {
+        (Some(IntOrString::Int(target)), PortRef::Number(number)) => *target == i32::from(*number),
+        (Some(IntOrString::String(target)), PortRef::Name(name)) => **target == **name,
+        _ => false,
+    };
+    tcp_ports(service).find(by_port).or_else(|| tcp_ports(service).find(by_target))
+}
+
+/// The key and endpoints of the backend `service`:`port`, from the Service and its slices.
+#[must_use]
+pub fn resolve(
+    name: &ObjectName,
+    port: &PortRef,
+    service: Option<&Service>,
+    slices: &[&Arc<EndpointSlice>],
+    forbidden: &Forbidden,
+    previous: Option<&Endpoints>,
+) -> Endpoints {
+    let key = BackendKey { service: name.clone(), port: port.clone() };
+    let found = match find_port(name, port, service) {
+        Ok(found) => found,
+        Err(problem) => return Endpoints::broken(key, problem),
+    };
+    let wanted = found.name.as_deref().unwrap_or_default();
+    let mut refused = BTreeSet::new();
+    let mut gather = |filter: fn(&Endpoint) -> bool| {
+        let all = slices.iter().flat_map(|slice| addresses(slice, wanted, filter));
+        let (permitted, others): (BTreeSet<_>, BTreeSet<_>) = all.partition(|addr| forbidden.permits(addr.ip()));
+        refused.extend(others.iter().map(SocketAddr::ip));
+        permitted
+    };
+    let mut addrs = gather(is_ready);
+    if addrs.is_empty() {
+        addrs = gather(is_leaving_but_serving);
+    }
+    Endpoints::new(key, addrs, refused.into_iter().collect(), previous)
+}
+
+/// The Service port of a backend, or why there is none.
+fn find_port<'a>(
+    name: &ObjectName,
+    port: &PortRef,
+    service: Option<&'a Service>,
+) -> Result<&'a ServicePort, BackendProblem> {
+    let (name, port) = (name.clone(), port.clone());
+    let Some(service) = service else { return Err(BackendProblem::ServiceMissing { service: name }) };
+    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        return Err(BackendProblem::ExternalName { service: name });
+    }
+    if port == PortRef::Unset {
+        return Err(BackendProblem::PortUnset { service: name });
+    }
+    service_port(service, &port).ok_or_else(|| {
+        let available = list_ports(service);
+        BackendProblem::PortMissing { service: name, port, available }
+    })
+}
+
+/// The TCP ports of a Service.
+fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+}
+
+/// The TCP ports of a Service, for people.
+fn list_ports(service: &Service) -> String {
+    let show = |port: &ServicePort| match &port.name {
+        Some(name) => format!("{} ({name})", port.port),
+        None => port.port.to_string(),
+    };
+    let ports: Vec<String> = tcp_ports(service).map(show).collect();
+    if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
+}
+
+/// The addresses in one slice that serve the port called `wanted` and pass `filter`.
+fn addresses<'a>(
+    slice: &'a EndpointSlice,
+    wanted: &'a str,
+    filter: fn(&Endpoint) -> bool,
+) -> impl Iterator<Item = SocketAddr> + 'a {
+    let named = slice.ports.iter().flatten().filter(move |port| {
+        port.name.as_deref().unwrap_or_default() == wanted
+            && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+    });
+    let port = named.filter_map(|port| u16::try_from(port.port?).ok()).find(|port| *port != 0);
+    let is_ip = matches!(slice.address_type.as_str(), "IPv4" | "IPv6");
+    let endpoints = slice.endpoints.iter().filter(move |endpoint| is_ip && filter(endpoint));
+    // Only the first address counts; the API calls the others fungible and nobody fills them in.
+    let ips = endpoints.filter_map(|endpoint| endpoint.addresses.first()?.parse::<IpAddr>().ok());
+    ips.filter_map(move |ip| Some(SocketAddr::new(ip.to_canonical(), port?)))
+}
+
+/// Whether an endpoint wants requests; unknown counts as ready.
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+}
+
+/// Whether an endpoint is on its way out and still answers.
+fn is_leaving_but_serving(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.as_ref();
+    let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or_else(|| is_ready(endpoint));
+    serving && conditions.and_then(|conditions| conditions.terminating) == Some(true)
+}
+
+/// 169.254.0.0/16 and fe80::/10.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => Ipv6Addr::is_unicast_link_local(&ip),
+    }
+}
+
+/// 255.255.255.255.
+fn is_broadcast(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.is_broadcast())
+}
+
+#[cfg(test)]
+mod tests;

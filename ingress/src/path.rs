@@ -1,0 +1,263 @@
+//! Which paths a rule is for.
+//!
+//! [`PathMatch`] is ordered by precedence: of two matchers that match one path, the smaller is asked. The longer path
+//! comes first, its trailing slash not counted; at equal length `Exact` comes before `Prefix`, then `/foo/` before
+//! `/foo` (ingress.md: "longest first, Exact before Prefix").
+//!
+//! Rules and requests are compared in one canonical spelling ([`normalise`]), so a rule may be written `/a b` or
+//! `/a%20b`. Nothing in a rule's path is a pattern; braces, quotes and `$` are data.
+//!
+//! Pure. Looking a path up among many: [`crate::routes`].
+
+mod normal;
+
+use std::cmp::{Ordering, Reverse};
+use std::fmt;
+use std::sync::Arc;
+
+pub use normal::{Normal, PathError, normalise};
+
+/// How a rule's path is compared, in the order of precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PathType {
+    /// Byte for byte; `/foo` and `/foo/` differ.
+    Exact,
+    /// Whole elements: `/foo` (or `/foo/`) matches `/foo`, `/foo/` and `/foo/bar`, never `/foobar`.
+    Prefix,
+    /// As `Prefix`, the reading that ingress-nginx made customary.
+    ImplementationSpecific,
+}
+
+impl PathType {
+    /// The Kubernetes spelling.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "Exact",
+            Self::Prefix => "Prefix",
+            Self::ImplementationSpecific => "ImplementationSpecific",
+        }
+    }
+}
+
+impl fmt::Display for PathType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the path of a rule was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// The `pathType` is none of the three.
+    #[error("path type {found:?} is unknown; use Exact, Prefix or ImplementationSpecific")]
+    Type {
+        /// As written.
+        found: String,
+    },
+    /// The path does not begin with a slash.
+    #[error("path {path:?} must begin with `/`")]
+    Relative {
+        /// As written.
+        path: String,
+    },
+    /// No request can have this path once it is normalised.
+    #[error("path {path:?} can match no request, because {source}; write it without `.`, `..`, `//` and `\\`")]
+    Unreachable {
+        /// As written.
+        path: String,
+        /// What normalising it runs into.
+        source: Unreachable,
+    },
+}
+
+/// Why no normalised request path equals a rule's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// Requests with such a path are refused.
+    #[error("requests with it are refused: {0}")]
+    Refused(PathError),
+    /// Requests with such a path are looked up under another.
+    #[error("requests for it are looked up as {0:?}")]
+    Reshaped(String),
+}
+
+/// The path of a rule, in canonical spelling.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PathMatch {
+    kind: PathType,
+    canonical: Arc<str>,
+    written: Arc<str>,
+}
+
+impl PathMatch {
+    /// Reads `path` and `pathType` of a rule; an empty path means `/`.
+    pub fn parse(path: &str, kind: &str) -> Result<Self, RuleError> {
+        let kind = match kind {
+            "Exact" => PathType::Exact,
+            "Prefix" => PathType::Prefix,
+            "ImplementationSpecific" => PathType::ImplementationSpecific,
+            found => return Err(RuleError::Type { found: found.to_owned() }),
+        };
+        Self::new(path, kind)
+    }
+
+    /// The rule for `path`; an empty path means `/`.
+    pub fn new(path: &str, kind: PathType) -> Result<Self, RuleError> {
+        let written: Arc<str> = if path.is_empty() { "/".into() } else { path.into() };
+        if !written.starts_with('/') {
+            return Err(RuleError::Relative { path: path.to_owned() });
+        }
+        let refuse = |source| RuleError::Unreachable { path: path.to_owned(), source };
+        let literal = normal::literal(&written);
+        let normal = normalise(&literal).map_err(|error| refuse(Unreachable::Refused(error)))?;
+        if normal.is_reshaped() {
+            return Err(refuse(Unreachable::Reshaped(normal.matched().to_owned())));
+        }
+        Ok(Self { kind, canonical: normal.matched().into(), written })
+    }
+
+    /// The matcher of a default backend: every path, after all others.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { kind: PathType::ImplementationSpecific, canonical: "/".into(), written: "/".into() }
+    }
+
+    /// How the path is compared.
+    #[must_use]
+    pub const fn kind(&self) -> PathType {
+        self.kind
+    }
+
+    /// The path as the rule writes it.
+    #[must_use]
+    pub fn as_written(&self) -> &str {
+        &self.written
+    }
+
+    /// The path in the spelling that requests are compared in.
+    #[must_use]
+    pub fn canonical(&self) -> &str {
+        &self.canonical
+    }
+
+    /// The canonical path without its trailing slash; empty for `/`.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        self.canonical.strip_suffix('/').unwrap_or(&self.canonical)
+    }
+
+    /// Whether this matches `path`, a [`normalise`]d one.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self.kind {
+            PathType::Exact => *self.canonical == *path,
+            PathType::Prefix | PathType::ImplementationSpecific => {
+                path.strip_prefix(self.stem()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+}
+
+impl Ord for PathMatch {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key =
+            |this: &Self| (Reverse(this.stem().len()), this.kind != PathType::Exact, Reverse(this.canonical.len()));
+        key(self).cmp(&key(other)).then_with(|| {
+            (self.kind, &self.canonical, &self.written).cmp(&(other.kind, &other.canonical, &other.written))
+        })
+    }
+}
+
+impl PartialOrd for PathMatch {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(path: &str, kind: PathType) -> PathMatch {
+        PathMatch::new(path, kind).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_matches_whole_path_elements() {
+        for (path, request, expected) in [
+            ("/foo", "/foo", true),
+            ("/foo", "/foo/", true),
+            ("/foo/", "/foo", true),
+            ("/foo/", "/foo/x", true),
+            ("/aaa/bb", "/aaa/bbb", false),
+            ("/aaa/bbb", "/aaa/bbb/ccc", true),
+            ("/", "/anything", true),
+            ("", "/anything", true),
+            ("/foo", "/FOO", false),
+            ("/a b", "/a%20b/c", true),
+            ("/a%2fb", "/a%2Fb", true),
+        ] {
+            for kind in [PathType::Prefix, PathType::ImplementationSpecific] {
+                assert_eq!(rule(path, kind).matches(request), expected, "{kind} {path} against {request}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_exact_path_matches_byte_for_byte() {
+        for (path, request, expected) in
+            [("/foo", "/foo", true), ("/foo", "/foo/", false), ("/foo/", "/foo", false), ("/foo", "/FOO", false)]
+        {
+            assert_eq!(rule(path, PathType::Exact).matches(request), expected, "{path} against {request}");
+        }
+    }
+
+    #[test]
+    fn longer_comes_first_then_exact_then_the_trailing_slash() {
+        let mut rules = [
+            rule("/", PathType::Prefix),
+            rule("/foo", PathType::ImplementationSpecific),
+            rule("/foo", PathType::Prefix),
+            rule("/foo/", PathType::Prefix),
+            rule("/foo", PathType::Exact),
+            rule("/foo/bar", PathType::Prefix),
+        ];
+        rules.sort();
+        let shown = rules.map(|rule| format!("{} {rule}", rule.kind()));
+        let expected =
+            ["Prefix /foo/bar", "Exact /foo", "Prefix /foo/", "Prefix /foo", "ImplementationSpecific /foo", "Prefix /"];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_rule_that_can_match_nothing_is_refused() {
+        for (path, kind) in [
+            ("foo", "Prefix"),
+            ("/a//b", "Prefix"),
+            ("/a/../b", "ImplementationSpecific"),
+            ("/a/.", "Exact"),
+            ("/a\\b", "Prefix"),
+            ("/foo", "Regex"),
+        ] {
+            assert!(PathMatch::parse(path, kind).is_err(), "{kind} {path}");
+        }
+    }
+
+    #[test]
+    fn characters_in_a_rule_are_data() {
+        for path in
+            ["/{id}", "/$1", "/a\"b", "/.well-known/acme-challenge/x", "/100%", "/a?b", "/line\nbreak", "/é", "/a#b"]
+        {
+            assert_eq!(rule(path, PathType::Prefix).as_written(), path);
+        }
+        assert_eq!(rule("/{id}", PathType::Exact).canonical(), "/%7Bid%7D");
+        assert_eq!(rule("/100%", PathType::Exact).canonical(), "/100%25");
+    }
+}

@@ -1,0 +1,237 @@
+//! Which backend answers for a host and a path.
+//!
+//! ```text
+//! host ──hash──> shard ──> HostTable ──segments──> Route
+//! ```
+//!
+//! The host chosen first owns the request: a name of its own before a wildcard, a wildcard before the rules without a
+//! host. A path that the chosen host has no rule for is not looked up under another host.
+//!
+//! A table is never changed. [`RouteTable::with`] makes the next one and shares every shard in which no host changed,
+//! so one changed Ingress among 10 000 copies one shard of 256. A lookup allocates nothing and is linear in the path.
+//!
+//! Pure. How a table is made of a snapshot: [`crate::compile`].
+
+use std::sync::Arc;
+
+use config::object::ObjectName;
+use hashbrown::HashMap;
+
+use crate::backend::{BackendProblem, PortRef};
+use crate::certs::CertTable;
+use crate::endpoints::Endpoints;
+use crate::host::{HostMatch, parent};
+use crate::path::{PathMatch, PathType};
+
+const SHARDS: usize = 256;
+
+/// One rule: host and path to a backend.
+///
+/// A rule whose backend cannot be served is a route nevertheless; it answers 503 ([`Self::problem`] says why).
+#[derive(Debug)]
+pub struct Route {
+    /// The Ingress that the rule stands in.
+    pub ingress: ObjectName,
+    /// The host of the rule.
+    pub host: HostMatch,
+    /// The path of the rule.
+    pub path: PathMatch,
+    /// Who serves it.
+    pub endpoints: Arc<Endpoints>,
+}
+
+impl Route {
+    /// The Service behind the rule.
+    #[must_use]
+    pub fn service(&self) -> &ObjectName {
+        &self.endpoints.key().service
+    }
+
+    /// The port of that Service.
+    #[must_use]
+    pub fn port(&self) -> &PortRef {
+        &self.endpoints.key().port
+    }
+
+    /// Why the rule answers 503; `None` if it has endpoints.
+    #[must_use]
+    pub fn problem(&self) -> Option<&BackendProblem> {
+        self.endpoints.problem()
+    }
+}
+
+/// All routes of one host.
+#[derive(Debug, Default)]
+pub struct HostTable {
+    routes: Vec<Arc<Route>>,
+    root: Node,
+}
+
+impl HostTable {
+    /// The table of these routes; of several with one path and path type, the first counts.
+    #[must_use]
+    pub fn new(mut routes: Vec<Arc<Route>>) -> Self {
+        // Stable, so that the first of equals stays first.
+        routes.sort_by(|one, other| one.path.cmp(&other.path));
+        let mut root = Node::default();
+        for route in &routes {
+            root.insert(route);
+        }
+        Self { routes, root }
+    }
+
+    /// The routes in the order of their precedence.
+    #[must_use]
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// The route for a normalised path.
+    fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        let mut node = &self.root;
+        let mut best = node.prefix.as_ref();
+        let mut rest = path.strip_prefix('/')?;
+        loop {
+            if rest.is_empty() {
+                return node.exact_folder.as_ref().or(best);
+            }
+            let (element, tail) = rest.split_once('/').map_or((rest, None), |(element, tail)| (element, Some(tail)));
+            let Some(child) = node.child(element) else { return best };
+            node = child;
+            best = node.prefix.as_ref().or(best);
+            match tail {
+                None => return node.exact.as_ref().or(best),
+                Some(tail) => rest = tail,
+            }
+        }
+    }
+}
+
+/// The rules for one path, and below it the longer paths.
+#[derive(Debug, Default)]
+struct Node {
+    /// `Exact` without a trailing slash.
+    exact: Option<Arc<Route>>,
+    /// `Exact` with one.
+    exact_folder: Option<Arc<Route>>,
+    /// The first of the element-wise rules, by precedence.
+    prefix: Option<Arc<Route>>,
+    /// By element, sorted.
+    children: Vec<(Box<str>, Node)>,
+}
+
+impl Node {
+    fn child(&self, element: &str) -> Option<&Self> {
+        let at = self.children.binary_search_by(|(name, _)| (**name).cmp(element)).ok()?;
+        Some(&self.children[at].1)
+    }
+
+    /// Adds a route; those that take precedence come first.
+    fn insert(&mut self, route: &Arc<Route>) {
+        let mut node = self;
+        for element in route.path.stem().split('/').skip(1) {
+            let at = match node.children.binary_search_by(|(name, _)| (**name).cmp(element)) {
+                Ok(at) => at,
+                Err(at) => {
+                    node.children.insert(at, (element.into(), Self::default()));
+                    at
+                }
+            };
+            node = &mut node.children[at].1;
+        }
+        let slot = match route.path.kind() {
+            PathType::Exact if route.path.canonical().ends_with('/') => &mut node.exact_folder,
+            PathType::Exact => &mut node.exact,
+            PathType::Prefix | PathType::ImplementationSpecific => &mut node.prefix,
+        };
+        slot.get_or_insert_with(|| Arc::clone(route));
+    }
+}
+
+/// The hosts whose names hash alike.
+#[derive(Clone, Debug, Default)]
+struct Shard {
+    exact: HashMap<Arc<str>, Arc<HostTable>>,
+    wildcard: HashMap<Arc<str>, Arc<HostTable>>,
+}
+
+/// All routes and certificates, as one value.
+#[derive(Clone, Debug)]
+pub struct RouteTable {
+    shards: Box<[Arc<Shard>]>,
+    any: Option<Arc<HostTable>>,
+    certs: Arc<CertTable>,
+}
+
+impl RouteTable {
+    /// The table without a route.
+    #[must_use]
+    pub fn empty(certs: Arc<CertTable>) -> Self {
+        Self { shards: vec![Arc::default(); SHARDS].into(), any: None, certs }
+    }
+
+    /// The table after some hosts changed (`None`: has no rules any more); everything else is shared with this one.
+    #[must_use]
+    pub fn with(
+        &self,
+        changes: impl IntoIterator<Item = (HostMatch, Option<Arc<HostTable>>)>,
+        certs: Arc<CertTable>,
+    ) -> Self {
+        let mut next = Self { certs, ..self.clone() };
+        for (host, table) in changes {
+            next.set(&host, table);
+        }
+        next
+    }
+
+    /// The route for a request; `host` is lower case, without port and trailing dot, `path` is normalised.
+    #[must_use]
+    pub fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
+        self.host(host)?.find(path)
+    }
+
+    /// The rules that own requests for `host`.
+    #[must_use]
+    pub fn host(&self, host: &str) -> Option<&Arc<HostTable>> {
+        let exact = self.shards[shard_of(host)].exact.get(host);
+        exact.or_else(|| self.wildcard(host)).or(self.any.as_ref())
+    }
+
+    /// Which certificate to show whom.
+    #[must_use]
+    pub const fn certs(&self) -> &Arc<CertTable> {
+        &self.certs
+    }
+
+    fn wildcard(&self, host: &str) -> Option<&Arc<HostTable>> {
+        let suffix = parent(host)?;
+        self.shards[shard_of(suffix)].wildcard.get(suffix)
+    }
+
+    fn set(&mut self, host: &HostMatch, table: Option<Arc<HostTable>>) {
+        let (name, is_exact) = match host {
+            HostMatch::Any => {
+                self.any = table;
+                return;
+            }
+            HostMatch::Exact(name) => (name, true),
+            HostMatch::Wildcard(suffix) => (suffix, false),
+        };
+        let shard = Arc::make_mut(&mut self.shards[shard_of(name)]);
+        let names = if is_exact { &mut shard.exact } else { &mut shard.wildcard };
+        match table {
+            Some(table) => drop(names.insert(Arc::clone(name), table)),
+            None => drop(names.remove(name)),
+        }
+    }
+}
+
+/// The shard of a name: FNV-1a, folded.
+fn shard_of(name: &str) -> usize {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = name.bytes().fold(0x811C_9DC5, step);
+    usize::from((hash ^ (hash >> 16)).to_le_bytes()[0])
+}
+
+#[cfg(test)]
+mod tests;
