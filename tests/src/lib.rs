@@ -11,6 +11,7 @@
 //! in a folder and asked over HTTP. Every appliance has a loopback address of its own, so that tests run side by
 //! side; what needs root runs in network namespaces ([`netns`]) and says so when it cannot.
 
+pub mod api_server;
 pub mod appliance;
 pub mod binary;
 pub mod certificate;
