@@ -1,0 +1,209 @@
+//! A small Kubernetes API server, so that tests of API mode need no cluster.
+//!
+//! It does list (selectors, pages), watch (resume, bookmarks, streaming lists, "410 Gone"), create, update, merge patch,
+//! server-side apply, delete, `status` apart from the rest, optimistic concurrency, TLS and bearer tokens, for the
+//! resources of [`kinds`]. Tests can inject [`faults`], cut watches, forget history, and count requests.
+//!
+//! What it is not: it validates nothing, defaults nothing, runs no admission, no RBAC and no controllers (nobody
+//! gives a Service its cluster IP unless the test does), knows no JSON patch and no strategic merge patch, and keeps no finalizers. What
+//! depends on these is tested against a real `kube-apiserver`.
+
+mod apply;
+pub mod failure;
+pub mod faults;
+mod http;
+pub mod kinds;
+mod selector;
+pub mod store;
+mod watching;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, header};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use self::faults::{Faults, lock};
+use self::store::{Key, Store, Write};
+
+/// What every request needs.
+pub(crate) struct Shared {
+    store: Arc<Store>,
+    faults: Arc<Faults>,
+    tokens: Mutex<Vec<String>>,
+    dropped: watch::Sender<u64>,
+    bookmarks: Duration,
+}
+
+impl Shared {
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        token.is_some_and(|token| lock(&self.tokens).iter().any(|known| known == token))
+    }
+}
+
+/// A running server; ends when dropped.
+pub struct ApiServer {
+    address: SocketAddr,
+    ca: String,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+/// The token of [`ApiServer::kubeconfig`].
+const TOKEN: &str = "test-token";
+
+impl ApiServer {
+    /// Starts on a free loopback port.
+    pub async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let (ca, tls) = identity()?;
+        let shared = Arc::new(Shared {
+            store: Arc::default(),
+            faults: Arc::default(),
+            tokens: Mutex::new(vec![TOKEN.to_owned()]),
+            dropped: watch::Sender::new(0),
+            bookmarks: Duration::from_secs(1),
+        });
+        let router = Router::new().fallback(http::answer).with_state(Arc::clone(&shared));
+        let listener = Secured { listener, tls };
+        let task = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
+        Ok(Self { address, ca, shared, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The faults to inject and the requests seen.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Writes a kubeconfig into `dir`, with its CA and token beside it, and returns its path.
+    pub fn kubeconfig(&self, dir: &Path) -> io::Result<PathBuf> {
+        let (config, ca, token) = (dir.join("kubeconfig"), dir.join("ca.crt"), dir.join("token"));
+        std::fs::write(&ca, &self.ca)?;
+        std::fs::write(&token, TOKEN)?;
+        let cluster = serde_json::json!({ "server": format!("https://{}", self.address), "certificate-authority": ca });
+        let text = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test", "preferences": {},
+            "clusters": [{ "name": "test", "cluster": cluster }],
+            "users": [{ "name": "test", "user": { "tokenFile": token } }],
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+        });
+        std::fs::write(&config, text.to_string())?;
+        Ok(config)
+    }
+
+    /// From now on only this token is accepted.
+    pub fn rotate_token(&self, token: &str) {
+        *lock(&self.shared.tokens) = vec![token.to_owned()];
+    }
+
+    /// Ends every watch that is open.
+    pub fn drop_watches(&self) {
+        self.shared.dropped.send_modify(|count| *count += 1);
+    }
+
+    /// Forgets history, so that a watch from before is told "410 Gone".
+    pub fn compact(&self) {
+        self.shared.store.compact();
+    }
+
+    /// Creates or replaces an object, as `kubectl replace --force` would, keeping its status.
+    pub fn put(&self, object: &Value) -> Result<Value, failure::Failure> {
+        let (key, write) = (key_of(object)?, Write { manager: "kubectl", subresource: "" });
+        let mut object = object.clone();
+        if self.shared.store.get(&key).is_err() {
+            return self.shared.store.create(key, object, write);
+        }
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("resourceVersion");
+        }
+        self.shared.store.update(&key, &object, write)
+    }
+
+    /// The object of that kind and name as it is now.
+    pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Value, failure::Failure> {
+        self.shared.store.get(&key(kind, namespace, name)?)
+    }
+
+    /// Removes an object.
+    pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<Value, failure::Failure> {
+        self.shared.store.delete(&key(kind, namespace, name)?)
+    }
+
+    /// Every object of a kind.
+    #[must_use]
+    pub fn all(&self, kind: &str) -> Vec<Value> {
+        kinds::by_kind(kind).map(|resource| self.shared.store.list(resource, None).0).unwrap_or_default()
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.drop_watches();
+        self.task.abort();
+    }
+}
+
+fn key(kind: &str, namespace: &str, name: &str) -> Result<Key, failure::Failure> {
+    let resource = kinds::by_kind(kind).ok_or_else(|| failure::Failure::new(404, format!("no kind {kind:?} here")))?;
+    Ok((resource, namespace.to_owned(), name.to_owned()))
+}
+
+fn key_of(object: &Value) -> Result<Key, failure::Failure> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let metadata = &object["metadata"];
+    key(&text(&object["kind"]), &text(&metadata["namespace"]), &text(&metadata["name"]))
+}
+
+fn identity() -> io::Result<(String, TlsAcceptor)> {
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key))
+        .map_err(io::Error::other)?;
+    Ok((made.cert.pem(), TlsAcceptor::from(Arc::new(config))))
+}
+
+/// A listener whose connections speak TLS.
+struct Secured {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Secured {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, peer)) = self.listener.accept().await else { continue };
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
