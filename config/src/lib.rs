@@ -1,16 +1,23 @@
 //! What Ferrogate was told, typed and placed, and what it answers.
 //!
 //! ```text
-//! YAML text ──> yaml tree ──> manifest ──> objects ─┐
-//!               (places)      (typed)               ├──> Snapshot ──> the cores ──> Report
-//!                             pool     ──> PoolConfig┘
+//! YAML text ──> yaml tree ──> manifest ──> objects ──────┐
+//!               (places)      (typed)                    ├──> Snapshot ──> the cores ──> Report
+//!                             legacy   ──> pool::PoolConfig ┘
 //! ```
 //!
 //! Pure: no I/O, no clock, no runtime. Past this crate nobody checks a value again: an [`pool::AddressRange`] is
 //! never backward, a [`pool::PoolName`] never empty.
 
 pub mod diagnostic;
+pub mod legacy;
+pub mod manifest;
+mod names;
 pub mod object;
 pub mod pool;
 pub mod report;
+pub mod settings;
 pub mod snapshot;
+mod suggest;
+pub mod summary;
+mod yaml;

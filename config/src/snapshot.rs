@@ -59,9 +59,12 @@ impl Snapshot {
         self.origins.get(object)?.locate(field)
     }
 
-    /// The same problem with its place filled in, if the source knows it.
+    /// The same problem with its place filled in, if the source knows it and nobody has filled it in before.
     #[must_use]
     pub fn placed(&self, problem: Problem) -> Problem {
+        if problem.place.is_some() {
+            return problem;
+        }
         let place = problem.object.as_ref().and_then(|object| self.locate(object, &problem.field));
         problem.at(place)
     }
@@ -72,4 +75,41 @@ impl Snapshot {
 pub trait Origin: fmt::Debug + Send + Sync {
     /// The place of `field`, or of the deepest step towards it that is written down.
     fn locate(&self, field: &FieldPath) -> Option<Place>;
+
+    /// Where the text stands that is the value of `field`, for a problem inside that text.
+    fn locate_text(&self, field: &FieldPath) -> Option<TextPlace> {
+        self.locate(field).map(TextPlace::opaque)
+    }
+}
+
+/// Where a text stands that has lines of its own, such as the configuration inside a `ConfigMap`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPlace {
+    start: Place,
+    verbatim: bool,
+}
+
+impl TextPlace {
+    /// A text whose lines all stand in the source, indented as its first one, which begins at `start`.
+    #[must_use]
+    pub const fn verbatim(start: Place) -> Self {
+        Self { start, verbatim: true }
+    }
+
+    /// A text whose lines are not those of the source; every place inside it counts as its beginning.
+    #[must_use]
+    pub const fn opaque(start: Place) -> Self {
+        Self { start, verbatim: false }
+    }
+
+    /// The place in the source of a line and column of the text, both from 1.
+    #[must_use]
+    pub fn place(&self, line: u32, column: u32) -> Place {
+        if !self.verbatim {
+            return self.start.clone();
+        }
+        let file = Arc::clone(&self.start.file);
+        let line = self.start.line.saturating_add(line).saturating_sub(1);
+        Place { file, line, column: self.start.column.saturating_add(column).saturating_sub(1) }
+    }
 }

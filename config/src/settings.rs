@@ -1,0 +1,19 @@
+//! Names and defaults that several parts agree on.
+
+/// Namespace and name of MetalLB's `ConfigMap`, unless the operator says otherwise.
+pub const DEFAULT_CONFIG_MAP: (&str, &str) = ("metallb-system", "config");
+
+/// The key of that `ConfigMap` under which the configuration text stands.
+pub const CONFIG_MAP_KEY: &str = "config";
+
+/// The name of our `IngressClass`.
+pub const INGRESS_CLASS: &str = "ferrogate";
+
+/// The `spec.controller` of Ingress classes that are ours.
+pub const CONTROLLER: &str = "ferrogate.io/ingress-controller";
+
+/// What our own annotations begin with.
+pub const ANNOTATION_PREFIX: &str = "ferrogate.io/";
+
+/// The namespace of an object that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
