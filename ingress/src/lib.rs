@@ -11,6 +11,7 @@
 pub mod backend;
 pub mod certs;
 pub mod endpoints;
+pub mod gate;
 pub mod host;
 pub mod path;
 pub mod routes;
