@@ -1,1 +1,24 @@
 //! Gives Services their addresses and makes the LAN believe them.
+//!
+//! ```text
+//!                    claim ──> allocator ──> plan ──> report: status, events, problems
+//!  Arc<Snapshot> ──>                           │
+//!                                              v
+//!  links (netlink) ───> reach: which VIP on which interface ──> announcer ──> arp ──> frames on the LAN
+//! ```
+//!
+//! All but [`io`] is pure: functions of their arguments, handed the time and frames.
+
+pub mod allocator;
+pub mod announcer;
+pub mod arp;
+pub mod claim;
+pub mod election;
+pub mod io;
+mod limiter;
+pub mod metrics;
+pub mod plan;
+pub mod reach;
+pub mod refusal;
+pub mod tenancy;
+mod vacancy;

@@ -1,0 +1,251 @@
+//! Who gets which address.
+//!
+//! ```text
+//! pools  ─┐
+//! claims ─┼─> allocate ──> Assignment per Service: addresses, or why it waits
+//! status ─┘
+//! ```
+//!
+//! A fold over what was committed, which keeps nothing between calls, so nothing can drift. The law:
+//!
+//! 1. **Committed addresses stay**, as long as the Service still wants them and they are compatible with the others on
+//!    them. Where holders of one address disagree, the larger company stays and who differs moves. An address whose
+//!    pool was edited away stays too (orphaned), and is given to nobody else.
+//! 2. **Then newcomers**: who asks for addresses, who asks for a pool, everybody else; each in the order of
+//!    namespace and name. Pools in written order, entries as written, lowest address first.
+//! 3. Both families of a Service come from one pool.
+//!
+//! Pure. Whom an address may be shared with: `tenancy`. Why a Service waits: [`crate::refusal`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use config::object::ObjectName;
+use config::pool::{Pool, PoolConfig, PoolName, Protocol};
+
+use crate::claim::{Claim, Families, Family, Sharing};
+use crate::refusal::Refusal;
+use crate::tenancy::Tenancies;
+use crate::vacancy::Vacancies;
+
+/// What one Service gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// Its addresses, at most one per family, in the order the Service prefers.
+    pub ips: Vec<IpAddr>,
+    /// The pool of the first address; `None` without an address or when that is orphaned.
+    pub pool: Option<PoolName>,
+    /// How that pool is announced.
+    pub protocol: Option<Protocol>,
+    /// Which of the addresses no pool may give any more.
+    pub orphaned: Vec<IpAddr>,
+    /// What it did not get, and why. A Service that already has an address may be refused something else.
+    pub refusal: Option<Refusal>,
+}
+
+/// The assignment of every claim.
+pub type Assignments = BTreeMap<ObjectName, Assignment>;
+
+/// Gives every claim its addresses, or the reason why not; `claims` may come in any order.
+#[must_use]
+pub fn allocate(config: &PoolConfig, claims: &[Claim]) -> Assignments {
+    let mut claims: Vec<&Claim> = claims.iter().collect();
+    claims.sort_by(|a, b| a.service.cmp(&b.service));
+    let mut book = Book { pools: &config.pools, vacancies: Vacancies::new(config), tenancies: Tenancies::default() };
+    let mut assignments = Assignments::new();
+    for claim in by_seniority(&claims) {
+        assignments.insert(claim.service.clone(), book.keep(claim));
+    }
+    claims.sort_by_key(|claim| (claim.asked.is_empty(), claim.pool.is_none()));
+    for claim in claims {
+        if let Some(assignment) = assignments.get_mut(&claim.service) {
+            book.complete(claim, assignment);
+        }
+    }
+    assignments
+}
+
+/// The claims in the order in which they may keep what they have: where holders of an address disagree about sharing
+/// it, the larger company first; then by name.
+fn by_seniority<'a>(claims: &[&'a Claim]) -> Vec<&'a Claim> {
+    let mut companies: HashMap<(IpAddr, Option<&Sharing>), usize> = HashMap::new();
+    for claim in claims {
+        for ip in &claim.committed {
+            *companies.entry((*ip, claim.sharing.as_ref())).or_default() += usize::from(claim.sharing.is_some());
+        }
+    }
+    let company = |claim: &Claim| {
+        claim.committed.iter().filter_map(|ip| companies.get(&(*ip, claim.sharing.as_ref()))).min().copied()
+    };
+    let mut ordered = claims.to_vec();
+    ordered.sort_by_key(|claim| std::cmp::Reverse(company(claim)));
+    ordered
+}
+
+/// The state of one run.
+struct Book<'a> {
+    pools: &'a [Pool],
+    vacancies: Vacancies<'a>,
+    tenancies: Tenancies<'a>,
+}
+
+impl<'a> Book<'a> {
+    /// Lets `claim` keep the committed addresses that it still wants; all of them or none if others disagree.
+    fn keep(&mut self, claim: &'a Claim) -> Assignment {
+        let mut assignment = Assignment::default();
+        if claim.fault.as_ref().is_some_and(|fault| !fault.is_slip()) {
+            return assignment;
+        }
+        let held: Vec<IpAddr> = claim.committed.iter().copied().filter(|ip| self.still_wanted(claim, *ip)).collect();
+        if held.iter().all(|ip| self.tenancies.check(*ip, claim).is_ok()) {
+            self.admit(claim, &held, &mut assignment);
+        }
+        assignment
+    }
+
+    /// Whether the request of `claim` still covers an address it has.
+    fn still_wanted(&self, claim: &Claim, ip: IpAddr) -> bool {
+        let asked = claim.asked.is_empty() || claim.asked.contains(&ip);
+        // Of a pool that is gone, or an address in no pool, the pools changed and not the request.
+        let pool = match (claim.pool.as_deref().and_then(|name| self.named(name)), self.vacancies.pool_of(ip)) {
+            (Some(asked), Some(actual)) => asked == actual,
+            (None, _) | (_, None) => true,
+        };
+        asked && pool && claim.families.wants(Family::of(ip))
+    }
+
+    /// Gives `claim` what it lacks, or the reason why not.
+    fn complete(&mut self, claim: &'a Claim, assignment: &mut Assignment) {
+        let found = match (&claim.fault, claim.asked.is_empty(), assignment.ips.first().copied()) {
+            (Some(fault), ..) => Err(Refusal::Fault(fault.clone())),
+            (None, false, _) => self.find_asked(claim, &assignment.ips),
+            (None, true, None) => self.find_fresh(claim),
+            (None, true, Some(held)) => self.find_second(claim, held, &assignment.ips),
+        };
+        match found {
+            Ok(ips) => self.admit(claim, &ips, assignment),
+            Err(refusal) => assignment.refusal = Some(refusal),
+        }
+        assignment.ips.sort_by_key(|ip| Family::of(*ip) != claim.families.first());
+    }
+
+    /// The asked addresses that `claim` does not have yet.
+    fn find_asked(&self, claim: &Claim, held: &[IpAddr]) -> Result<Vec<IpAddr>, Refusal> {
+        let wanted: Vec<IpAddr> = claim.asked.iter().copied().filter(|ip| !held.contains(ip)).collect();
+        if wanted.is_empty() {
+            return Ok(wanted);
+        }
+        let pools = wanted.iter().map(|ip| self.giver(*ip)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(name) = &claim.pool {
+            let asked = self.named(name).ok_or_else(|| self.unknown(name))?;
+            if let Some(actual) = pools.iter().find(|pool| **pool != asked) {
+                let actual = self.pools[*actual].name.clone();
+                return Err(Refusal::OtherPool { ips: wanted, asked: self.pools[asked].name.clone(), actual });
+            }
+        }
+        if let [one, other] = pools.as_slice()
+            && one != other
+        {
+            return Err(Refusal::TwoPools { ips: wanted });
+        }
+        for ip in &wanted {
+            self.tenancies.check(*ip, claim).map_err(Refusal::InUse)?;
+        }
+        Ok(wanted)
+    }
+
+    /// The pool that may give `ip`.
+    fn giver(&self, ip: IpAddr) -> Result<usize, Refusal> {
+        self.vacancies.pool_of(ip).ok_or_else(|| match self.vacancies.pool_around(ip) {
+            Some(pool) => Refusal::Avoided { ip, pool: self.pools[pool].name.clone() },
+            None => Refusal::NotAllowed { ip },
+        })
+    }
+
+    /// Addresses for one who has none: of both families in one pool if both are wanted.
+    fn find_fresh(&mut self, claim: &'a Claim) -> Result<Vec<IpAddr>, Refusal> {
+        let pools = self.eligible(claim)?;
+        let first = claim.families.first();
+        let in_turn = match claim.families {
+            Families::Single(family) => vec![vec![family]],
+            Families::RequireDual(_) => vec![vec![first, first.other()]],
+            Families::PreferDual(_) => vec![vec![first, first.other()], vec![first], vec![first.other()]],
+        };
+        for families in in_turn {
+            for pool in &pools {
+                if let Some(ips) = self.find_in(*pool, &families, claim) {
+                    return Ok(ips);
+                }
+            }
+        }
+        Err(self.exhausted(claim, &pools))
+    }
+
+    /// The second family for one who has `held`, from the same pool; nothing if one family will do.
+    fn find_second(&mut self, claim: &'a Claim, held: IpAddr, ips: &[IpAddr]) -> Result<Vec<IpAddr>, Refusal> {
+        if let Some(name) = &claim.pool
+            && self.named(name).is_none()
+        {
+            return Err(self.unknown(name));
+        }
+        let second = Family::of(held).other();
+        if ips.len() > 1 || !claim.families.wants(second) {
+            return Ok(Vec::new());
+        }
+        let pool = self.vacancies.pool_of(held);
+        match (pool.and_then(|pool| self.find_in(pool, &[second], claim)), claim.families) {
+            (Some(ips), _) => Ok(ips),
+            (None, Families::RequireDual(_)) => Err(Refusal::NoSecond { held, family: second }),
+            (None, Families::Single(_) | Families::PreferDual(_)) => Ok(Vec::new()),
+        }
+    }
+
+    /// One address of each family, all of them from `pool`.
+    fn find_in(&mut self, pool: usize, families: &[Family], claim: &'a Claim) -> Option<Vec<IpAddr>> {
+        families.iter().map(|family| self.vacancies.find(pool, *family, claim, &self.tenancies)).collect()
+    }
+
+    /// The pools that `claim` may get a fresh address from, in their order.
+    fn eligible(&self, claim: &Claim) -> Result<Vec<usize>, Refusal> {
+        match &claim.pool {
+            Some(name) => Ok(vec![self.named(name).ok_or_else(|| self.unknown(name))?]),
+            None => Ok((0..self.pools.len()).filter(|pool| self.pools[*pool].auto_assign).collect()),
+        }
+    }
+
+    fn admit(&mut self, claim: &'a Claim, ips: &[IpAddr], assignment: &mut Assignment) {
+        for ip in ips {
+            self.tenancies.admit(*ip, claim);
+            self.vacancies.note(*ip, claim);
+            match self.vacancies.pool_of(*ip).map(|pool| &self.pools[pool]) {
+                Some(pool) => {
+                    assignment.pool.get_or_insert_with(|| pool.name.clone());
+                    assignment.protocol.get_or_insert(pool.protocol);
+                }
+                None => assignment.orphaned.push(*ip),
+            }
+        }
+        assignment.ips.extend_from_slice(ips);
+    }
+
+    fn named(&self, name: &str) -> Option<usize> {
+        self.pools.iter().position(|pool| pool.name.as_str() == name)
+    }
+
+    fn unknown(&self, name: &str) -> Refusal {
+        Refusal::UnknownPool { pool: name.to_owned(), known: self.pools.iter().map(|pool| pool.name.clone()).collect() }
+    }
+
+    fn exhausted(&self, claim: &Claim, pools: &[usize]) -> Refusal {
+        let tried = pools.iter().map(|pool| self.pools[*pool].name.clone()).collect();
+        match &claim.pool {
+            Some(_) => Refusal::PoolExhausted { pools: tried, families: claim.families },
+            None if self.pools.is_empty() => Refusal::NoPools,
+            None => Refusal::Exhausted { pools: tried, families: claim.families },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "allocator_tests.rs"]
+mod tests;

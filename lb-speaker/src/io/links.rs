@@ -1,0 +1,139 @@
+//! The interfaces of this machine, by netlink: read whole after every event.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use ipnet::Ipv4Net;
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use rtnetlink::{Handle, MulticastGroup};
+use tokio::task::JoinHandle;
+
+use crate::arp::{MacAddr, ZERO};
+use crate::reach::{Link, Unfit};
+
+/// The kernel's number of `lo`, in every network namespace.
+const LO: u32 = 1;
+
+/// Watches the interfaces; dropping it ends the watch.
+pub(super) struct Links {
+    handle: Handle,
+    /// One item for each event that may change what [`Self::read`] finds.
+    events: BoxStream<'static, ()>,
+    connection: JoinHandle<()>,
+}
+
+impl Links {
+    /// Begins to watch; needs no privilege.
+    pub(super) fn watch() -> std::io::Result<Self> {
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+        let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
+        let connection = tokio::spawn(connection);
+        let events = messages.filter_map(|(message, _)| std::future::ready(matters(&message.payload).then_some(())));
+        Ok(Self { handle, events: events.boxed(), connection })
+    }
+
+    /// Waits for something to change; several events that came together count as one.
+    pub(super) async fn changed(&mut self) {
+        if self.events.next().await.is_none() {
+            tracing::error!("the kernel's link events ended; interfaces that change are noticed no more");
+            std::future::pending::<()>().await;
+        }
+        while let Some(Some(())) = self.events.next().now_or_never() {}
+    }
+
+    /// All interfaces as they are.
+    pub(super) async fn read(&self) -> Result<Vec<Link>, rtnetlink::Error> {
+        let mut subnets: HashMap<u32, Vec<Ipv4Net>> = HashMap::new();
+        for address in addresses(&self.handle).await? {
+            if let Some(subnet) = subnet(&address) {
+                subnets.entry(address.header.index).or_default().push(subnet);
+            }
+        }
+        let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
+        Ok(links.into_iter().map(|link| read_link(&link, &mut subnets)).collect())
+    }
+
+    /// The handle for other requests.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// All IPv4 addresses of this machine.
+pub(super) async fn addresses(handle: &Handle) -> Result<Vec<AddressMessage>, rtnetlink::Error> {
+    let all: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
+    Ok(all.into_iter().filter(|address| local(address).is_some_and(|ip| ip.is_ipv4())).collect())
+}
+
+/// The address itself, as opposed to the peer's of a point-to-point link.
+pub(super) fn local(address: &AddressMessage) -> Option<IpAddr> {
+    let find = |pick: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(pick);
+    find(|it| if let AddressAttribute::Local(ip) = it { Some(*ip) } else { None })
+        .or_else(|| find(|it| if let AddressAttribute::Address(ip) = it { Some(*ip) } else { None }))
+}
+
+/// Whether an event may change the picture. Addresses of `lo` do not: we put VIPs there ourselves, every few seconds.
+/// An overrun means that events were lost.
+fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    match payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
+        ) => address.header.index != LO,
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_))
+        | NetlinkPayload::Overrun(_) => true,
+        _ => false,
+    }
+}
+
+fn subnet(address: &AddressMessage) -> Option<Ipv4Net> {
+    match local(address)? {
+        IpAddr::V4(ip) => Ipv4Net::new(ip, address.header.prefix_len).ok(),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn read_link(message: &LinkMessage, subnets: &mut HashMap<u32, Vec<Ipv4Net>>) -> Link {
+    let (mut name, mut mac, mut kind, mut member) = (String::new(), ZERO, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(it) => name.clone_from(it),
+            LinkAttribute::Address(it) => mac = <[u8; 6]>::try_from(it.as_slice()).map_or(ZERO, MacAddr::from),
+            LinkAttribute::Controller(it) => member = *it != 0,
+            LinkAttribute::LinkInfo(infos) => {
+                kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    let header = &message.header;
+    let ready = header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let unfit = unfit(header.flags, header.link_layer_type == LinkLayerType::Ether && mac != ZERO, member);
+    let subnets = subnets.remove(&header.index).unwrap_or_default();
+    Link { index: header.index, name, mac, ready, unfit, kind, subnets }
+}
+
+fn unfit(flags: LinkFlags, ethernet: bool, member: bool) -> Option<Unfit> {
+    if flags.contains(LinkFlags::Loopback) {
+        Some(Unfit::Loopback)
+    } else if !ethernet || !flags.contains(LinkFlags::Broadcast) {
+        Some(Unfit::NotEthernet)
+    } else if flags.contains(LinkFlags::Noarp) {
+        Some(Unfit::NoArp)
+    } else {
+        member.then_some(Unfit::Member)
+    }
+}

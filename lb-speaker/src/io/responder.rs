@@ -1,0 +1,303 @@
+//! The thread that sends and answers ARP.
+//!
+//! It owns an [`Announcer`] and a packet socket for each interface and is told by whole tables what to announce. It is
+//! scheduled in real time if that is permitted, allocates only when it gets a new table, and logs nothing: what is
+//! worth telling goes to the control task as a [`Notice`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use prometheus::IntCounter;
+use tokio::sync::mpsc as notices;
+
+use super::socket::{self, ArpSocket, SNAP_LEN, Waker};
+use crate::announcer::{Announcer, Heard, Outgoing, Purpose};
+use crate::arp::{DropReason, MacAddr};
+use crate::metrics::{SpeakerMetrics, VipCounters};
+
+/// Frames taken from one socket before the others get their turn.
+const BATCH: usize = 64;
+/// Notices that may wait; more are lost, which only logs and events would miss.
+const NOTICES: usize = 64;
+
+/// What to announce on one interface.
+#[derive(Debug)]
+pub(super) struct Port {
+    /// The number of the interface.
+    pub(super) index: u32,
+    /// Its hardware address.
+    pub(super) mac: MacAddr,
+    /// Whether frames can be sent.
+    pub(super) ready: bool,
+    /// The hardware addresses of this machine's other interfaces.
+    pub(super) siblings: Vec<MacAddr>,
+    /// The VIPs.
+    pub(super) vips: BTreeSet<Ipv4Addr>,
+    /// Its socket, given with the first table that has the interface.
+    pub(super) socket: Option<ArpSocket>,
+}
+
+/// Something the control task should know.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// Real-time scheduling was refused.
+    NotRealtime(io::Error),
+    /// Somebody else claims a VIP; told at most once per VIP and [`crate::announcer::DEFEND_INTERVAL`].
+    Conflict {
+        /// The VIP.
+        vip: Ipv4Addr,
+        /// Who claims it.
+        mac: MacAddr,
+    },
+    /// The socket of this interface is of no use any more.
+    SocketLost {
+        /// The number of the interface.
+        index: u32,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// The handle on the thread; dropping it ends the thread.
+#[derive(Debug)]
+pub(super) struct Responder {
+    tables: Option<mpsc::Sender<Vec<Port>>>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Responder {
+    /// Starts the thread with nothing to announce.
+    pub(super) fn start(metrics: Arc<SpeakerMetrics>) -> io::Result<(Self, notices::Receiver<Notice>)> {
+        let (tables, inbox) = mpsc::channel();
+        let (notify, notices) = notices::channel(NOTICES);
+        let waker = Waker::new()?;
+        let bell = waker.try_clone()?;
+        let thread = std::thread::Builder::new()
+            .name("arp".to_owned())
+            .spawn(move || Loop::new(metrics, notify, bell).run(&inbox))?;
+        Ok((Self { tables: Some(tables), waker, thread: Some(thread) }, notices))
+    }
+
+    /// Replaces what is announced.
+    pub(super) fn set(&self, table: Vec<Port>) {
+        if let Some(tables) = &self.tables {
+            // A thread that is gone is noticed by its notices ending.
+            let _ = tables.send(table);
+        }
+        self.waker.wake();
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.tables = None;
+        self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            // That it panicked was noticed by its notices ending.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread holds.
+struct Loop {
+    lines: Vec<Line>,
+    polled: Vec<libc::pollfd>,
+    bell: Waker,
+    notify: notices::Sender<Notice>,
+    metrics: Arc<SpeakerMetrics>,
+    dropped: [IntCounter; DropReason::ALL.len()],
+    limited: IntCounter,
+    send_errors: IntCounter,
+}
+
+/// One interface of the thread.
+struct Line {
+    index: u32,
+    socket: ArpSocket,
+    announcer: Announcer,
+    counters: HashMap<Ipv4Addr, VipCounters>,
+    lost: bool,
+}
+
+impl Loop {
+    fn new(metrics: Arc<SpeakerMetrics>, notify: notices::Sender<Notice>, bell: Waker) -> Self {
+        Self {
+            lines: Vec::new(),
+            polled: Vec::new(),
+            bell,
+            notify,
+            dropped: DropReason::ALL.map(|reason| metrics.dropped(reason)),
+            limited: metrics.limited(),
+            send_errors: metrics.send_errors(),
+            metrics,
+        }
+    }
+
+    /// Until the handle is dropped.
+    fn run(mut self, inbox: &mpsc::Receiver<Vec<Port>>) {
+        if let Err(error) = socket::make_realtime() {
+            self.tell(Notice::NotRealtime(error));
+        }
+        self.watch();
+        loop {
+            self.send_due();
+            let now = Instant::now();
+            let deadline = self.lines.iter().filter_map(|line| line.announcer.next_deadline(now)).min();
+            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
+            if socket::wait(&mut self.polled, timeout).is_err() {
+                return;
+            }
+            if self.polled[0].revents != 0 {
+                self.bell.clear();
+                loop {
+                    match inbox.try_recv() {
+                        Ok(table) => self.set(table),
+                        Err(mpsc::TryRecvError::Empty) => break,
+                        Err(mpsc::TryRecvError::Disconnected) => return,
+                    }
+                }
+                self.watch();
+            } else {
+                self.receive();
+            }
+        }
+    }
+
+    /// Makes `polled` match the lines: the bell first, then the socket of each.
+    fn watch(&mut self) {
+        self.polled.clear();
+        self.polled.push(socket::readable(self.bell.as_raw_fd()));
+        self.polled.extend(self.lines.iter().map(|line| {
+            // A lost socket would be ready for ever; a negative descriptor is skipped.
+            socket::readable(if line.lost { -1 } else { line.socket.as_raw_fd() })
+        }));
+    }
+
+    /// Takes over a table: new interfaces with their sockets, known ones with what changed, no others.
+    fn set(&mut self, table: Vec<Port>) {
+        let now = Instant::now();
+        self.lines.retain(|line| table.iter().any(|port| port.index == line.index));
+        for port in table {
+            if let Some(socket) = port.socket {
+                self.lines.retain(|line| line.index != port.index);
+                let (announcer, counters) = (Announcer::new(port.mac), HashMap::new());
+                self.lines.push(Line { index: port.index, socket, announcer, counters, lost: false });
+            }
+            let Some(line) = self.lines.iter_mut().find(|line| line.index == port.index) else { continue };
+            line.counters.retain(|vip, _| port.vips.contains(vip));
+            for vip in &port.vips {
+                line.counters.entry(*vip).or_insert_with(|| self.metrics.vip(*vip));
+            }
+            line.announcer.set_siblings(port.siblings);
+            line.announcer.set_mac(port.mac, now);
+            line.announcer.set_link(port.ready, now);
+            line.announcer.set_owned(&port.vips, now);
+        }
+    }
+
+    fn send_due(&mut self) {
+        for at in 0..self.lines.len() {
+            let now = Instant::now();
+            while let Some(out) = self.lines[at].announcer.poll_frame(now) {
+                self.send(at, &out);
+            }
+        }
+    }
+
+    fn send(&mut self, at: usize, out: &Outgoing) {
+        let line = &mut self.lines[at];
+        match line.socket.send(&out.bytes) {
+            Ok(()) => {
+                if let Some(counters) = line.counters.get(&out.vip) {
+                    match out.purpose {
+                        Purpose::Announce => counters.gratuitous.inc(),
+                        Purpose::Answer => counters.responses.inc(),
+                    }
+                }
+            }
+            Err(error) => {
+                self.send_errors.inc();
+                self.failed(at, error);
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = [0; SNAP_LEN];
+        for at in 0..self.lines.len() {
+            if self.polled[at + 1].revents == 0 {
+                continue;
+            }
+            for _ in 0..BATCH {
+                match self.lines[at].socket.recv(&mut buffer) {
+                    Ok(Some(frame)) if frame.tagged => self.count_drop(DropReason::VlanTagged),
+                    Ok(Some(frame)) => self.take(at, &buffer[..frame.len.min(SNAP_LEN)]),
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.failed(at, error);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands one frame to the announcer, and sends what it has to say at once.
+    fn take(&mut self, at: usize, bytes: &[u8]) {
+        let now = Instant::now();
+        let line = &mut self.lines[at];
+        let heard = line.announcer.on_frame(bytes, now);
+        let counters = |vip| line.counters.get(&vip);
+        match heard {
+            Heard::Ignored => {}
+            Heard::Dropped(reason) => self.count_drop(reason),
+            Heard::Answered(vip) => {
+                counters(vip).inspect(|counters| counters.requests.inc());
+            }
+            Heard::Limited(vip) => {
+                counters(vip).inspect(|counters| counters.requests.inc());
+                self.limited.inc();
+            }
+            Heard::Conflict { vip, mac, defended } => {
+                counters(vip).inspect(|counters| counters.conflicts.inc());
+                if defended {
+                    self.tell(Notice::Conflict { vip, mac });
+                }
+            }
+        }
+        while let Some(out) = self.lines[at].announcer.poll_frame(now) {
+            self.send(at, &out);
+        }
+    }
+
+    fn count_drop(&self, reason: DropReason) {
+        let at = DropReason::ALL.iter().position(|known| *known == reason);
+        at.inspect(|at| self.dropped[*at].inc());
+    }
+
+    /// Weighs a failed call: an interface that is down comes back, one that is gone does not.
+    fn failed(&mut self, at: usize, error: io::Error) {
+        let passing = [libc::ENETDOWN, libc::ENOBUFS, libc::EAGAIN, libc::EINTR, libc::ENOMEM];
+        if error.raw_os_error().is_some_and(|code| passing.contains(&code)) || self.lines[at].lost {
+            return;
+        }
+        let line = &mut self.lines[at];
+        line.lost = true;
+        line.announcer.set_link(false, Instant::now());
+        let index = line.index;
+        self.watch();
+        self.tell(Notice::SocketLost { index, error });
+    }
+
+    fn tell(&self, notice: Notice) {
+        // If the queue is full the control task has plenty to say already.
+        let _ = self.notify.try_send(notice);
+    }
+}

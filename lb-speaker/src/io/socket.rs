@@ -1,0 +1,234 @@
+//! The packet socket of one interface, and the few other system calls of the ARP thread.
+//!
+//! The socket is our own rather than pnet's datalink: it is created with protocol 0, filtered, and only then bound to
+//! ARP on one interface, so that it never sees an unfiltered frame and needs no promiscuous mode; and it asks for
+//! `PACKET_AUXDATA`, which pnet's receiver throws away and without which a VLAN tag that the driver stripped is lost.
+//!
+//! All `unsafe` of this crate is in this file.
+
+#![expect(
+    unsafe_code,
+    reason = "AF_PACKET addresses, recvmsg with auxiliary data, ppoll and eventfd have no safe wrapper here"
+)]
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+
+/// Bytes of a received frame that are kept; an ARP frame is 42, padded to 60.
+pub(super) const SNAP_LEN: usize = 128;
+/// Frames that may wait in the kernel, in bytes of its bookkeeping.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// A socket that sends any frame and receives ARP frames on one interface. Never blocks.
+#[derive(Debug)]
+pub(super) struct ArpSocket(Socket);
+
+/// A received frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    /// Its bytes in the buffer.
+    pub(super) len: usize,
+    /// Whether it was tagged for a VLAN, though the tag is no longer in its bytes.
+    pub(super) tagged: bool,
+}
+
+impl ArpSocket {
+    /// Opens the socket of the interface with this number.
+    pub(super) fn open(index: u32) -> io::Result<Self> {
+        let socket = Self::unbound()?;
+        socket.attach_filter(&only_arp())?;
+        socket.set_nonblocking(true)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        let on: libc::c_int = 1;
+        // SAFETY: the descriptor is open, and the option value is an int of the given size.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_AUXDATA,
+                (&raw const on).cast(),
+                socklen::<libc::c_int>(),
+            )
+        };
+        check(done)?;
+        socket.bind(&arp_on(index)?)?;
+        Ok(Self(socket))
+    }
+
+    /// Whether this process may open such sockets at all.
+    pub(super) fn permitted() -> io::Result<()> {
+        Self::unbound().map(drop)
+    }
+
+    fn unbound() -> io::Result<Socket> {
+        Socket::new_raw(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))
+    }
+
+    /// Sends one frame, Ethernet header included.
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.0.send(frame).map(drop)
+    }
+
+    /// Receives one frame; `None` if none is waiting.
+    pub(super) fn recv(&self, buffer: &mut [u8; SNAP_LEN]) -> io::Result<Option<Received>> {
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut control = Control([0; CONTROL_LEN]);
+        // SAFETY: a msghdr of zeroes is valid: no name, no parts, no control data.
+        let mut message: libc::msghdr = unsafe { zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len() as _;
+        // SAFETY: the descriptor is open; the message points to live buffers of the given lengths.
+        let len = unsafe { libc::recvmsg(self.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+        match usize::try_from(len) {
+            Ok(len) => Ok(Some(Received { len, tagged: is_tagged(&message) })),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+impl AsRawFd for ArpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Room for one `tpacket_auxdata` and its header, aligned as `cmsghdr` must be.
+#[repr(align(8))]
+struct Control([u8; CONTROL_LEN]);
+const CONTROL_LEN: usize = 64;
+
+/// Whether the auxiliary data of a received message says that a VLAN tag was stripped.
+fn is_tagged(message: &libc::msghdr) -> bool {
+    // SAFETY: the kernel filled the control buffer, which is live and aligned, and set its length.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return headers that lie within the control buffer.
+        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
+        if (level, kind) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+            // SAFETY: data of this level and type is a tpacket_auxdata, perhaps not aligned as one.
+            let data = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            return data.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+        }
+        // SAFETY: as for CMSG_FIRSTHDR.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    false
+}
+
+/// A program for the kernel's packet filter: keep [`SNAP_LEN`] bytes of ARP, nothing of anything else.
+fn only_arp() -> [SockFilter; 4] {
+    const LOAD_HALF_WORD: u16 = 0x28;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const ETHER_TYPE_AT: u32 = 12;
+    [
+        SockFilter::new(LOAD_HALF_WORD, 0, 0, ETHER_TYPE_AT),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, libc::ETH_P_ARP.cast_unsigned()),
+        SockFilter::new(RETURN, 0, 0, u32::try_from(SNAP_LEN).expect("a small number")),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+}
+
+/// The address "ARP on interface `index`".
+fn arp_on(index: u32) -> io::Result<SockAddr> {
+    let protocol = u16::try_from(libc::ETH_P_ARP).expect("an EtherType has 16 bits");
+    let index = i32::try_from(index).map_err(io::Error::other)?;
+    // SAFETY: sockaddr_ll is smaller than the storage, which is zeroed; the length given is that of what is written.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, len| {
+            let address = storage.cast::<libc::sockaddr_ll>();
+            (*address).sll_family = u16::try_from(libc::AF_PACKET).expect("a family has 16 bits");
+            (*address).sll_protocol = protocol.to_be();
+            (*address).sll_ifindex = index;
+            *len = socklen::<libc::sockaddr_ll>();
+            Ok(())
+        })
+    }?;
+    Ok(address)
+}
+
+/// Wakes a thread out of [`wait`].
+#[derive(Debug)]
+pub(super) struct Waker(File);
+
+impl Waker {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: takes no pointers.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: the descriptor was just created and nobody else owns it.
+        Ok(Self(File::from(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// A second handle on the same.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// Makes the descriptor readable.
+    pub(super) fn wake(&self) {
+        // It fails only when the counter is full, and then the descriptor is readable already.
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
+    /// Makes the descriptor unreadable again.
+    pub(super) fn clear(&self) {
+        // It fails only when nobody woke us, and then there is nothing to clear.
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+}
+
+impl AsRawFd for Waker {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// What to wait for: `fd` being readable.
+pub(super) const fn readable(fd: RawFd) -> libc::pollfd {
+    libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
+}
+
+/// Waits until one of `fds` is readable (or broken), or the time is over; `None` waits for ever.
+pub(super) fn wait(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
+    let limit = timeout.map(|timeout| libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let count = libc::nfds_t::try_from(fds.len()).map_err(io::Error::other)?;
+    // SAFETY: `fds` is a live array of `count` entries; the limit is null or points to a live timespec.
+    match check(unsafe { libc::ppoll(fds.as_mut_ptr(), count, limit, std::ptr::null()) }) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Puts the calling thread before all that are not real-time, so that a busy machine still answers within 1 ms.
+pub(super) fn make_realtime() -> io::Result<()> {
+    /// Low among the real-time priorities: above every normal thread, below the kernel's own.
+    const PRIORITY: libc::c_int = 5;
+    // SAFETY: a sched_param of zeroes is valid.
+    let mut parameters: libc::sched_param = unsafe { zeroed() };
+    parameters.sched_priority = PRIORITY;
+    // SAFETY: 0 is the calling thread; the parameters are live.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) }).map(drop)
+}
+
+fn socklen<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).expect("a small type")
+}
+
+/// The result of a system call that answers -1 for failure.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

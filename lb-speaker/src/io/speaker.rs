@@ -1,0 +1,338 @@
+//! The control task: whenever something changed, derives everything anew and applies the difference.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use config::diagnostic::{Problem, Severity};
+use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
+use config::report::{Event, Report, VipEntry, VipState};
+use config::snapshot::Snapshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use super::deliver::{self, Deliverer};
+use super::links::Links;
+use super::responder::{Notice, Port, Responder};
+use super::socket::ArpSocket;
+use super::{Delivery, SpeakerError, SpeakerOptions, SpeakerPorts};
+use crate::announcer::DEFEND_INTERVAL;
+use crate::arp::MacAddr;
+use crate::metrics::Announced;
+use crate::plan::{self, Plan};
+use crate::reach::{self, Layout, Link, Silence, Standpoint};
+
+/// The speaker's state: what it was told, and what it has open.
+pub(super) struct Speaker {
+    options: SpeakerOptions,
+    ports: SpeakerPorts,
+    ready: Option<oneshot::Sender<()>>,
+    links: Links,
+    deliverer: Option<Deliverer>,
+    responder: Responder,
+    notices: mpsc::Receiver<Notice>,
+    /// Why there are no raw sockets; `None` when there are.
+    no_socket: Option<String>,
+    /// The interfaces that the responder has a socket for.
+    open: BTreeSet<u32>,
+    found: Vec<Link>,
+    snapshot: Option<Arc<Snapshot>>,
+    plan: Plan,
+    /// Who else claims our VIPs, and when that was heard last.
+    rivals: BTreeMap<Ipv4Addr, (MacAddr, Instant)>,
+    /// Named interfaces that were said to be missing.
+    missing: BTreeSet<String>,
+    /// Whether a socket could not be opened, which may work later.
+    retry: bool,
+}
+
+/// What woke the task.
+enum Woken {
+    Snapshot,
+    Links,
+    Notice(Notice),
+    Timer,
+}
+
+impl Speaker {
+    /// Opens what it needs; without the right to raw sockets it does without.
+    pub(super) fn start(options: SpeakerOptions, ports: SpeakerPorts) -> Result<Self, SpeakerError> {
+        let (ready, unused) = (ports.ready, oneshot::channel().0);
+        let ports = SpeakerPorts { ready: unused, ..ports };
+        let links = Links::watch().map_err(SpeakerError::Netlink)?;
+        let deliverer = (options.deliver == Delivery::Loopback).then(|| Deliverer::new(links.handle()));
+        let (responder, notices) = Responder::start(Arc::clone(&ports.metrics)).map_err(SpeakerError::Thread)?;
+        let no_socket = ArpSocket::permitted().err().map(|error| explain(&error));
+        if let Some(why) = &no_socket {
+            tracing::warn!("VIPs are given but not announced on the network: {why}");
+        }
+        Ok(Self {
+            options,
+            ports,
+            ready: Some(ready),
+            links,
+            deliverer,
+            responder,
+            notices,
+            no_socket,
+            open: BTreeSet::new(),
+            found: Vec::new(),
+            snapshot: None,
+            plan: Plan::default(),
+            rivals: BTreeMap::new(),
+            missing: BTreeSet::new(),
+            retry: false,
+        })
+    }
+
+    /// Works until told to shut down.
+    pub(super) async fn run(mut self) -> Result<(), SpeakerError> {
+        let mut timer = tokio::time::interval(deliver::RENEWAL);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shutdown = self.ports.shutdown.clone();
+        self.read_links().await;
+        self.ports.snapshots.mark_changed();
+        loop {
+            let woken = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = self.links.changed() => Woken::Links,
+                notice = self.notices.recv() => Woken::Notice(notice.ok_or(SpeakerError::ThreadEnded)?),
+                Ok(()) = self.ports.snapshots.changed() => Woken::Snapshot,
+                _ = timer.tick() => Woken::Timer,
+            };
+            match woken {
+                Woken::Snapshot => self.take_snapshot(),
+                Woken::Links => self.read_links().await,
+                Woken::Notice(notice) => self.take_notice(notice),
+                Woken::Timer if !self.is_time_to_act() => continue,
+                Woken::Timer => {}
+            }
+            if self.snapshot.is_some() {
+                self.apply().await;
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Stops answering, then takes VIPs off `lo`.
+    async fn stop(self) {
+        drop(self.responder);
+        if let Some(mut deliverer) = self.deliverer {
+            deliverer.withdraw().await;
+        }
+        self.ports.metrics.set_announced(BTreeSet::new());
+    }
+
+    fn take_snapshot(&mut self) {
+        let Some(snapshot) = self.ports.snapshots.borrow_and_update().clone() else { return };
+        self.plan = plan::plan(&snapshot, &self.options.plan);
+        self.ports.metrics.set_pools(&self.plan.pools);
+        self.ports.metrics.set_config(!snapshot.pools.pools.is_empty(), snapshot.pools_stale);
+        self.snapshot = Some(snapshot);
+    }
+
+    async fn read_links(&mut self) {
+        match self.links.read().await {
+            Ok(links) => self.found = links,
+            Err(error) => tracing::warn!(%error, "cannot read the network interfaces; using what was read before"),
+        }
+        for name in &self.options.interfaces {
+            let exists = self.found.iter().any(|link| link.name == *name);
+            if exists && self.missing.remove(name) {
+                tracing::info!(interface = %name, "interface is there");
+            } else if !exists && self.missing.insert(name.clone()) {
+                tracing::warn!(interface = %name, "interface does not exist (yet); waiting for it");
+            }
+        }
+    }
+
+    fn take_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::NotRealtime(error) => {
+                tracing::info!(%error, "no real-time scheduling: a busy machine may answer ARP late; CAP_SYS_NICE permits it");
+            }
+            Notice::Conflict { vip, mac } => {
+                tracing::warn!(%vip, %mac, "somebody else claims a VIP; find that device and change its address");
+                self.rivals.insert(vip, (mac, Instant::now()));
+            }
+            Notice::SocketLost { index, error } => {
+                tracing::info!(index, %error, "packet socket lost; opening another");
+                self.open.remove(&index);
+            }
+        }
+    }
+
+    /// Whether the passing of time alone changed something: addresses on `lo` to renew, sockets to try again, rivals
+    /// that fell silent.
+    fn is_time_to_act(&mut self) -> bool {
+        let rivals = self.rivals.len();
+        self.rivals.retain(|_, (_, heard)| heard.elapsed() < 2 * DEFEND_INTERVAL);
+        rivals != self.rivals.len() || self.retry || self.deliverer.as_ref().is_some_and(Deliverer::is_busy)
+    }
+
+    /// Makes the world match the plan, and tells what it is like.
+    async fn apply(&mut self) {
+        let mut layout = self.layout();
+        if let Some(deliverer) = &mut self.deliverer {
+            let wanted = layout.ports.values().flatten().copied().collect();
+            for (vip, why) in deliverer.keep(&wanted).await {
+                withhold(&mut layout, vip, &Silence::NotDelivered { why });
+            }
+        }
+        self.announce(&mut layout);
+        self.publish(&layout);
+        if let Some(ready) = self.ready.take() {
+            // Whoever waited may have given up.
+            let _ = ready.send(());
+        }
+    }
+
+    fn layout(&self) -> Layout {
+        let node = self.options.node.as_str();
+        let no_socket = self.no_socket.as_deref();
+        let from = Standpoint { node, members: &[node], named: &self.options.interfaces, no_socket };
+        reach::layout(&self.plan, &self.found, from)
+    }
+
+    /// Hands the layout to the responder, with sockets for interfaces that have none.
+    fn announce(&mut self, layout: &mut Layout) {
+        let mut table = Vec::new();
+        self.retry = false;
+        for (index, vips) in layout.ports.clone() {
+            let Some(link) = self.found.iter().find(|link| link.index == index) else { continue };
+            let socket = if self.open.contains(&index) {
+                None
+            } else {
+                match ArpSocket::open(index) {
+                    Ok(socket) => Some(socket),
+                    Err(error) => {
+                        self.retry = true;
+                        let why = format!("cannot open a packet socket on {}: {error}", link.name);
+                        vips.iter().for_each(|vip| silence_on(layout, *vip, &link.name, &why));
+                        continue;
+                    }
+                }
+            };
+            let siblings = self.found.iter().filter(|other| other.index != index).map(|other| other.mac);
+            let siblings = siblings.filter(|mac| *mac != link.mac && *mac != crate::arp::ZERO).collect();
+            table.push(Port { index, mac: link.mac, ready: link.ready, siblings, vips, socket });
+        }
+        self.open = table.iter().map(|port| port.index).collect();
+        self.responder.set(table);
+    }
+
+    fn publish(&self, layout: &Layout) {
+        let entries = reach::entries(&self.plan, layout, &self.options.node);
+        self.ports.metrics.set_announced(self.announced(layout));
+        let report = Arc::new(self.report(layout));
+        self.ports.reports.send_if_modified(|current| replace(current, report));
+        let entries = Arc::new(entries);
+        log_changes(&self.ports.vips.borrow(), &entries);
+        self.ports.vips.send_if_modified(|current| replace(current, entries));
+    }
+
+    /// Each Service with each of its addresses that is announced.
+    fn on_air<'a>(&'a self, layout: &'a Layout) -> impl Iterator<Item = (&'a ObjectName, IpAddr)> {
+        let heard = |ip: &IpAddr| matches!(layout.verdicts.get(ip), Some(Ok(_)));
+        self.plan
+            .services
+            .iter()
+            .flat_map(move |(name, planned)| planned.live.iter().copied().filter(heard).map(move |ip| (name, ip)))
+    }
+
+    fn announced(&self, layout: &Layout) -> BTreeSet<Announced> {
+        let node = &self.options.node;
+        let label = |(service, ip): (&ObjectName, IpAddr)| Announced {
+            service: service.to_string(),
+            protocol: "layer2",
+            node: node.clone(),
+            ip: ip.to_string(),
+        };
+        self.on_air(layout).map(label).collect()
+    }
+
+    /// The plan's report, with what happens on the network.
+    fn report(&self, layout: &Layout) -> Report {
+        let mut report = self.plan.report.clone();
+        let mut assigned = BTreeSet::new();
+        for (service, ip) in self.on_air(layout) {
+            let object = ObjectRef::new(Kind::Service, service.clone());
+            if assigned.insert(service) {
+                let message = format!("announcing from node {:?} with protocol \"layer2\"", self.options.node);
+                report.events.push(Event { object: object.clone(), severity: None, reason: "nodeAssigned", message });
+            }
+            if let IpAddr::V4(vip) = ip
+                && let Some((mac, _)) = self.rivals.get(&vip)
+            {
+                let message = format!("{mac} also claims {vip}; find that device and change its address");
+                let severity = Some(Severity::Warning);
+                let problem = Problem::warning(object.clone(), FieldPath::root(), &message);
+                report.problems.push(self.snapshot.as_ref().map_or(problem.clone(), |it| it.placed(problem)));
+                report.events.push(Event { object, severity, reason: "AddressConflict", message });
+            }
+        }
+        report
+    }
+}
+
+/// Replaces a published value; whether it changed.
+fn replace<T: PartialEq>(current: &mut Arc<T>, new: Arc<T>) -> bool {
+    let changed = **current != *new;
+    *current = new;
+    changed
+}
+
+/// Takes `vip` off every interface.
+fn withhold(layout: &mut Layout, vip: Ipv4Addr, silence: &Silence) {
+    for vips in layout.ports.values_mut() {
+        vips.remove(&vip);
+    }
+    layout.verdicts.insert(IpAddr::V4(vip), Err(silence.clone()));
+}
+
+/// Notes that `vip` is not announced on one interface, and nowhere if that was the last.
+fn silence_on(layout: &mut Layout, vip: Ipv4Addr, interface: &str, why: &str) {
+    let verdict = layout.verdicts.get_mut(&IpAddr::V4(vip));
+    if let Some(verdict) = verdict
+        && let Ok(on) = verdict
+    {
+        on.retain(|name| name != interface);
+        if on.is_empty() {
+            *verdict = Err(Silence::NoSocket { why: why.to_owned() });
+        }
+    }
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "raw sockets need root or the capability CAP_NET_RAW; run as root or grant it".to_owned()
+        }
+        _ => format!("raw sockets are not to be had: {error}"),
+    }
+}
+
+/// One line for every Service whose VIP came to another state.
+fn log_changes(before: &[VipEntry], after: &[VipEntry]) {
+    let known: HashMap<(&str, &str), &VipEntry> =
+        before.iter().map(|entry| ((entry.namespace.as_str(), entry.service.as_str()), entry)).collect();
+    for entry in after {
+        if known.get(&(entry.namespace.as_str(), entry.service.as_str())).is_some_and(|known| *known == entry) {
+            continue;
+        }
+        let service = format!("{}/{}", entry.namespace, entry.service);
+        let (ips, reason) = (&entry.ips, entry.reason.as_deref().unwrap_or_default());
+        match entry.state {
+            VipState::Announcing => {
+                let interface = entry.interface.as_deref().unwrap_or_default();
+                tracing::info!(service, ?ips, interface, reason, "announcing");
+            }
+            VipState::Assigned => tracing::info!(service, ?ips, reason, "assigned, not announced"),
+            VipState::Pending => tracing::warn!(service, reason, "no address"),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Where a VIP is announced, or why it is not.
+//!
+//! A VIP belongs on the interfaces whose subnet holds it; interfaces named by the operator replace that rule. The
+//! answer for every address of a plan is a [`Layout`]: VIPs per interface, and a [`Silence`] for each that is on none.
+//!
+//! Pure. Where links come from: [`crate::io`]. Who owns a VIP: [`crate::election`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use config::pool::Protocol;
+use config::report::{VipEntry, VipState};
+use ipnet::Ipv4Net;
+
+use crate::arp::MacAddr;
+use crate::election;
+use crate::plan::{Plan, Planned};
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number for it; a new one each time it is created.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// Whether frames can be sent: up and with a carrier.
+    pub ready: bool,
+    /// Why it can never announce.
+    pub unfit: Option<Unfit>,
+    /// What kind of virtual interface it is, in the kernel's word; `None` for hardware.
+    pub kind: Option<String>,
+    /// Its IPv4 subnets.
+    pub subnets: Vec<Ipv4Net>,
+}
+
+/// Why an interface can never announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// `lo`.
+    #[error("it is a loopback interface")]
+    Loopback,
+    /// It has no Ethernet address or no broadcast.
+    #[error("it is not an Ethernet interface")]
+    NotEthernet,
+    /// ARP is switched off.
+    #[error("ARP is switched off there (NOARP)")]
+    NoArp,
+    /// Its frames belong to a bridge or bond.
+    #[error("it is a member of a bridge or bond; name that instead")]
+    Member,
+}
+
+/// Kinds of interface that lead to no LAN: to containers, tunnels, nowhere. Bridges, bonds, VLANs and macvlans do.
+const VIRTUAL: [&str; 24] = [
+    "amt",
+    "bareudp",
+    "dummy",
+    "erspan",
+    "geneve",
+    "gre",
+    "gretap",
+    "ifb",
+    "ip6erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6tnl",
+    "ipip",
+    "netdevsim",
+    "netkit",
+    "nlmon",
+    "sit",
+    "tun",
+    "veth",
+    "vti",
+    "vti6",
+    "vxlan",
+    "wireguard",
+    "xfrm",
+];
+
+impl Link {
+    fn is_virtual(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| VIRTUAL.contains(&kind))
+    }
+
+    fn holds(&self, vip: Ipv4Addr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.prefix_len() < 32 && subnet.contains(&vip))
+    }
+}
+
+/// Why an address is not announced here, for an operator to read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each field is what the message shows")]
+pub enum Silence {
+    /// Not in the status yet.
+    #[error("waiting for the address to be written to the Service's status")]
+    Uncommitted,
+    /// Its pool wants BGP.
+    #[error("BGP announcing is not built yet; give pool {pool} the protocol layer2 to have its addresses announced")]
+    Bgp { pool: String },
+    /// 127.0.0.0/8 or `::1`.
+    #[error("loopback address: reachable on this machine only")]
+    Loopback,
+    /// IPv6.
+    #[error("IPv6 announcing (NDP) is not built yet")]
+    NoNdp,
+    /// Another member owns it.
+    #[error("node {owner} announces it")]
+    Elsewhere { owner: String },
+    /// No raw sockets.
+    #[error("not announced: {why}")]
+    NoSocket { why: String },
+    /// No interface is on its subnet.
+    #[error(
+        "no interface is on a subnet with {vip}; name the interface to announce it on with --interface{}",
+        beside(near)
+    )]
+    NoSubnet { vip: Ipv4Addr, near: Vec<String> },
+    /// The named interfaces are not there.
+    #[error("interface {} does not exist (yet)", names.join(", "))]
+    NoInterface { names: Vec<String> },
+    /// The named interface will never do.
+    #[error("interface {name} cannot announce: {why}")]
+    UnfitInterface { name: String, why: Unfit },
+    /// The interface is down.
+    #[error("interface {} is down or has no carrier", names.join(", "))]
+    Down { names: Vec<String> },
+    /// It could not be made local.
+    #[error("not announced, because it could not be added to lo: {why}")]
+    NotDelivered { why: String },
+}
+
+fn beside(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(" ({} was left out: it is virtual)", near.join(", ")) }
+}
+
+/// Where everything is announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The VIPs of each interface, by its number; interfaces without VIPs are not in here.
+    pub ports: BTreeMap<u32, BTreeSet<Ipv4Addr>>,
+    /// What becomes of each address of the plan: the interfaces it is announced on, or why it is not.
+    pub verdicts: BTreeMap<IpAddr, Result<Vec<String>, Silence>>,
+}
+
+/// What this node may and must do.
+#[derive(Clone, Copy, Debug)]
+pub struct Standpoint<'a> {
+    /// Its name.
+    pub node: &'a str,
+    /// The live members, this node among them.
+    pub members: &'a [&'a str],
+    /// Interfaces named by the operator; empty to choose by subnet.
+    pub named: &'a [String],
+    /// Why there are no raw sockets; `None` when there are.
+    pub no_socket: Option<&'a str>,
+}
+
+/// Lays the addresses of `plan` out over `links`.
+#[must_use]
+pub fn layout(plan: &Plan, links: &[Link], from: Standpoint<'_>) -> Layout {
+    let mut layout = Layout::default();
+    for planned in plan.services.values() {
+        for ip in &planned.ips {
+            let silence = silence(planned, *ip, from);
+            // Of Services that share an address, one with it in its status is enough.
+            if matches!(layout.verdicts.get(ip), None | Some(Err(Silence::Uncommitted))) {
+                layout.verdicts.insert(*ip, silence.map_or_else(|| Ok(Vec::new()), Err));
+            }
+        }
+    }
+    for (ip, verdict) in &mut layout.verdicts {
+        let (IpAddr::V4(vip), Ok(_)) = (ip, &verdict) else { continue };
+        *verdict = candidates(*vip, links, from.named).and_then(|on| {
+            for link in &on {
+                layout.ports.entry(link.index).or_default().insert(*vip);
+            }
+            let names = |ready| on.iter().filter(|link| link.ready == ready).map(|link| link.name.clone()).collect();
+            let ready: Vec<String> = names(true);
+            if ready.is_empty() { Err(Silence::Down { names: names(false) }) } else { Ok(ready) }
+        });
+    }
+    layout
+}
+
+/// Why `ip` is not announced, whatever the interfaces.
+fn silence(planned: &Planned, ip: IpAddr, from: Standpoint<'_>) -> Option<Silence> {
+    if ip.is_loopback() {
+        return Some(Silence::Loopback);
+    }
+    if planned.protocol == Some(Protocol::Bgp) {
+        let pool = planned.pool.as_ref().map(ToString::to_string).unwrap_or_default();
+        return Some(Silence::Bgp { pool });
+    }
+    if !planned.live.contains(&ip) {
+        return Some(Silence::Uncommitted);
+    }
+    if ip.is_ipv6() {
+        return Some(Silence::NoNdp);
+    }
+    if let Some(why) = from.no_socket {
+        return Some(Silence::NoSocket { why: why.to_owned() });
+    }
+    let owner = election::owner(ip, from.members).unwrap_or(from.node);
+    (owner != from.node).then(|| Silence::Elsewhere { owner: owner.to_owned() })
+}
+
+/// The interfaces for `vip`: those named, or those on its subnet.
+fn candidates<'a>(vip: Ipv4Addr, links: &'a [Link], named: &[String]) -> Result<Vec<&'a Link>, Silence> {
+    if named.is_empty() {
+        let (near, found): (Vec<&Link>, Vec<&Link>) =
+            links.iter().filter(|link| link.unfit.is_none() && link.holds(vip)).partition(|link| link.is_virtual());
+        let near = near.iter().map(|link| format!("{} ({})", link.name, link.kind.as_deref().unwrap_or_default()));
+        return if found.is_empty() { Err(Silence::NoSubnet { vip, near: near.collect() }) } else { Ok(found) };
+    }
+    let found: Vec<&Link> = links.iter().filter(|link| named.contains(&link.name)).collect();
+    let fit: Vec<&Link> = found.iter().copied().filter(|link| link.unfit.is_none()).collect();
+    match (fit.is_empty(), found.first().and_then(|link| Some((link, link.unfit?)))) {
+        (false, _) => Ok(fit),
+        (true, Some((link, why))) => Err(Silence::UnfitInterface { name: link.name.clone(), why }),
+        (true, None) => Err(Silence::NoInterface { names: named.to_vec() }),
+    }
+}
+
+/// One entry for each Service of `plan`, as the admin API shows it.
+#[must_use]
+pub fn entries(plan: &Plan, layout: &Layout, node: &str) -> Vec<VipEntry> {
+    plan.services
+        .iter()
+        .map(|(name, planned)| {
+            let (interfaces, mut reasons) = interfaces_and_reasons(planned, layout);
+            reasons.extend(planned.refusal.iter().map(ToString::to_string));
+            let state = match (planned.ips.is_empty(), interfaces.is_empty()) {
+                (true, _) => VipState::Pending,
+                (false, true) => VipState::Assigned,
+                (false, false) => VipState::Announcing,
+            };
+            let announcing = state == VipState::Announcing;
+            VipEntry {
+                namespace: name.namespace.to_string(),
+                service: name.name.to_string(),
+                ips: planned.ips.clone(),
+                pool: planned.pool.as_ref().map(ToString::to_string),
+                state,
+                reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+                node: announcing.then(|| node.to_owned()),
+                interface: announcing.then(|| interfaces.into_iter().collect::<Vec<_>>().join(",")),
+            }
+        })
+        .collect()
+}
+
+/// The interfaces that announce any address of a Service, and why others are not announced.
+fn interfaces_and_reasons(planned: &Planned, layout: &Layout) -> (BTreeSet<String>, Vec<String>) {
+    let (mut interfaces, mut reasons) = (BTreeSet::new(), Vec::new());
+    for ip in &planned.ips {
+        match layout.verdicts.get(ip) {
+            Some(Ok(on)) if planned.live.contains(ip) => interfaces.extend(on.iter().cloned()),
+            Some(Err(silence)) if planned.ips.len() > 1 => reasons.push(format!("{ip}: {silence}")),
+            Some(Err(silence)) => reasons.push(silence.to_string()),
+            Some(Ok(_)) | None => reasons.push(Silence::Uncommitted.to_string()),
+        }
+    }
+    (interfaces, reasons)
+}
+
+#[cfg(test)]
+#[path = "reach_tests.rs"]
+mod tests;
