@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use ipnet::Ipv4Net;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -22,8 +22,9 @@ const LO: u32 = 1;
 /// Watches the interfaces; dropping it ends the watch.
 pub(super) struct Links {
     handle: Handle,
-    /// One item for each event that may change what [`Self::read`] finds.
-    events: BoxStream<'static, ()>,
+    /// One item for each event that may change what [`Self::read`] finds; `Sync`, so that the speaker's task may move
+    /// between threads while [`Self::read`] borrows us.
+    events: Pin<Box<dyn Stream<Item = ()> + Send + Sync>>,
     connection: JoinHandle<()>,
 }
 
@@ -34,7 +35,7 @@ impl Links {
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
         let connection = tokio::spawn(connection);
         let events = messages.filter_map(|(message, _)| std::future::ready(matters(&message.payload).then_some(())));
-        Ok(Self { handle, events: events.boxed(), connection })
+        Ok(Self { handle, events: Box::pin(events), connection })
     }
 
     /// Waits for something to change; several events that came together count as one.
