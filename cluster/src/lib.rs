@@ -1,5 +1,65 @@
-//! How objects come in and reports go out: API server or folder.
+//! How objects come in and reports go out.
+//!
+//! ```text
+//! folder ─> dir ─┬─> mirror ─> watch: Snapshot ─> the cores
+//!    state folder└─< outbox <─ watch: Report   <──┘
+//! ```
+//!
+//! A [`Cluster`] is the seam: complete snapshots one way, whole reports the other. Everyone computes, one writes: the
+//! leader. What is written comes back in the next snapshot, and only then counts.
 
 pub mod debounce;
+mod dir;
+mod load;
 pub mod memory;
+pub mod mirror;
 pub mod outbox;
+
+use std::sync::Arc;
+
+use config::report::Report;
+use config::snapshot::Snapshot;
+use tokio::sync::{oneshot, watch};
+
+pub use dir::{DirError, DirOptions, StateError};
+pub use load::{Loaded, load};
+
+/// Whether this process writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leadership {
+    /// It writes what is reported.
+    Leader,
+    /// Another process writes; this one takes over when that one ends.
+    Follower,
+}
+
+/// Where each domain reports.
+#[derive(Debug)]
+pub struct Reports {
+    /// Addresses of Services.
+    pub speaker: watch::Sender<Arc<Report>>,
+    /// Addresses of Ingresses.
+    pub ingress: watch::Sender<Arc<Report>>,
+    /// Certificates.
+    pub acme: watch::Sender<Arc<Report>>,
+}
+
+/// A running source. It ends with the token given to its constructor; [`Self::stopped`] waits for that.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The newest snapshot; `None` until everything was read once.
+    pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Where reports go.
+    pub reports: Reports,
+    /// Whether this process writes them.
+    pub leadership: watch::Receiver<Leadership>,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Cluster {
+    /// Waits until everything reported before the shutdown is written and the right to write given back.
+    pub async fn stopped(self) {
+        // The sender never sends; it is dropped when the source has ended.
+        let _ = self.stopped.await;
+    }
+}

@@ -1,0 +1,116 @@
+//! A folder of manifests as the source, and a state folder in place of an API server's memory.
+//!
+//! ```text
+//! manifests/ ─ watch: hint ─> debounce ─> scan ─> mirror ──> Snapshot ──> the cores
+//!                                                    ^                        │
+//! state/ <── keeper: atomic, under a lock <── outbox ┴──────── Reports <──────┘
+//! ```
+//!
+//! All of it runs in one thread of its own, so that a slow disk delays nobody else.
+
+mod atomic;
+mod keeper;
+mod lock;
+pub(crate) mod read;
+pub(crate) mod scan;
+mod state;
+mod task;
+mod walk;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use config::object::ObjectName;
+use tokio::sync::{oneshot, watch as channel};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+pub use state::StateError;
+
+use crate::{Cluster, Leadership, Reports};
+use task::{Outputs, Task};
+
+/// What to read, and where to remember.
+#[derive(Clone, Debug)]
+pub struct DirOptions {
+    /// The folder of manifests; problems name files as it is named here.
+    pub manifests: PathBuf,
+    /// The state folder, made if need be; `None` remembers as long as the process lives.
+    pub state: Option<PathBuf>,
+    /// The `ConfigMap` that holds the address configuration.
+    pub config_map: ObjectName,
+    /// What this process calls itself to others on the same state folder.
+    pub identity: String,
+}
+
+/// Why a folder cannot be used as a source.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// The folder of manifests cannot be listed.
+    #[error("cannot read the manifests in {}: {source}; make this folder or name another with --manifests", path.display())]
+    Manifests {
+        /// The folder as the operator named it.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// No thread could be started.
+    #[error("cannot start the thread that reads manifests: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl Cluster {
+    /// Reads a folder until `shutdown`.
+    ///
+    /// The first snapshot follows when everything was read once. Only what makes the start pointless is an error;
+    /// whatever goes wrong later is a problem in a snapshot.
+    pub async fn dir(options: DirOptions, shutdown: CancellationToken) -> Result<Self, DirError> {
+        let (snapshots, snapshots_out) = channel::channel(None);
+        let (leadership, leadership_out) = channel::channel(Leadership::Follower);
+        let reports = Reports::default();
+        let inputs = [&reports.speaker, &reports.ingress, &reports.acme].map(channel::Sender::subscribe);
+        let (opened, has_opened) = oneshot::channel();
+        let (running, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("cluster".into());
+        let outputs = Outputs { snapshots, leadership };
+        let spawned = thread.spawn(move || {
+            // Dropped when the thread ends, however it ends.
+            let _running = running;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let opening = runtime.map_err(DirError::Thread).and_then(|runtime| {
+                let task = Task::open(options, outputs, inputs, shutdown)?;
+                Ok((runtime, task))
+            });
+            match opening {
+                Ok((runtime, task)) => {
+                    if opened.send(Ok(())).is_ok() {
+                        runtime.block_on(task.run());
+                    }
+                }
+                Err(failure) => {
+                    if let Err(Err(failure)) = opened.send(Err(failure)) {
+                        error!(error = %failure, "cannot read the manifests");
+                    }
+                }
+            }
+        });
+        spawned.map_err(DirError::Thread)?;
+        has_opened.await.unwrap_or_else(|_| Err(DirError::Thread(io::Error::other("it ended at once"))))?;
+        Ok(Self { snapshots: snapshots_out, reports, leadership: leadership_out, stopped })
+    }
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        let channel = || channel::Sender::new(Arc::default());
+        Self { speaker: channel(), ingress: channel(), acme: channel() }
+    }
+}

@@ -1,0 +1,5 @@
+//! Real folders, watched by a real [`Cluster`].
+
+mod harness;
+mod manifests;
+mod state;
