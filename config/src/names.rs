@@ -101,9 +101,10 @@ fn wrong(name: &str, form: &str) -> String {
         return format!("a name is missing; use {form}");
     }
     let lower = name.to_ascii_lowercase();
-    match name == lower {
-        true => format!("{name:?} is not a name; use {form}"),
-        false => format!("{name:?} is not a name; use {form} (no capital letters)"),
+    if name == lower {
+        format!("{name:?} is not a name; use {form}")
+    } else {
+        format!("{name:?} is not a name; use {form} (no capital letters)")
     }
 }
 
@@ -125,8 +126,8 @@ mod tests {
             (data_key, &["tls.crt", "_A-b"], &["", ".", "..", "..a", "a/b"]),
         ];
         for (check, good, bad) in cases {
-            good.iter().for_each(|name| assert_eq!(check(name), Ok(()), "{name:?}"));
-            bad.iter().for_each(|name| assert!(check(name).is_err(), "{name:?}"));
+            assert!(good.iter().all(|name| check(name).is_ok()), "{good:?}");
+            assert!(bad.iter().all(|name| check(name).is_err()), "{bad:?}");
         }
     }
 }

@@ -317,3 +317,6 @@ impl PoolConfig {
         self.pools.iter().find(|pool| pool.allows(ip))
     }
 }
+
+#[cfg(test)]
+mod tests;

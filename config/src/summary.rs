@@ -108,3 +108,31 @@ impl From<&Peer> for PeerSummary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::legacy;
+
+    #[test]
+    fn a_summary_has_the_documented_form_and_no_secret() {
+        let text = "\
+address-pools: [{name: a, protocol: layer2, addresses: [10.0.0.0/30, 10.1.0.1-10.1.0.1], avoid-buggy-ips: true}]
+peers: [{my-asn: 1, peer-asn: 2, peer-address: 10.0.0.1, password: hush}]
+";
+        let config = legacy::parse_text(&"c".into(), &text.into()).config.unwrap();
+        let expected = serde_json::json!({
+            "pools": [{
+                "name": "a", "protocol": "layer2", "ranges": ["10.0.0.0-10.0.0.3", "10.1.0.1-10.1.0.1"],
+                "auto_assign": true, "avoid_buggy_ips": true,
+            }],
+            "peers": [{
+                "my_asn": 1, "peer_asn": 2, "address": "10.0.0.1", "port": 179, "source_address": null,
+                "router_id": null, "hold_time": 90, "keepalive_time": null, "password": true, "node_selectors": 0,
+                "ebgp_multihop": false, "bfd_profile": null,
+            }],
+            "problems": [],
+        });
+        assert_eq!(serde_json::to_value(Summary::from(&config)).unwrap(), expected);
+    }
+}

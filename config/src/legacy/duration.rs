@@ -43,7 +43,7 @@ fn part(text: &str) -> Option<(i128, &str)> {
         "h" => 3_600_000_000_000,
         _ => return None,
     };
-    let whole: i128 = if whole.is_empty() { 0 } else { i64::from_str_radix(whole, 10).ok()?.into() };
+    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse::<i64>().ok()?.into() };
     // More digits than these are below a nanosecond, whatever the unit.
     let fraction = &fraction[..fraction.len().min(15)];
     let scale = 10i128.pow(u32::try_from(fraction.len()).ok()?);

@@ -114,7 +114,7 @@ fn whole(root: &Node, findings: &mut Findings) -> PoolConfig {
 fn communities(field: &Field<'_>, findings: &mut Findings) -> BTreeMap<String, Community> {
     let mut communities = BTreeMap::new();
     for (alias, value) in field.entries(findings) {
-        let text = value.text(findings).unwrap_or_default();
+        let Some(text) = value.text_or_empty(findings) else { continue };
         match community(text) {
             Some(community) => {
                 communities.insert(alias.to_owned(), community);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::section::{Field, Findings};
 use crate::pool::AddressRange;
+use crate::yaml::shorten;
 
 /// One written range and the pool it belongs to.
 pub(super) struct Written<'t> {
@@ -34,9 +35,9 @@ pub(super) fn check(written: &[Written<'_>], findings: &mut Findings) {
 }
 
 fn message(new: &Written<'_>, other: &Written<'_>) -> String {
-    let (range, path) = (other.range, &other.field.path);
+    let (range, path, pool) = (other.range, &other.field.path, shorten(&other.pool));
     if new.pool == other.pool {
         return format!("{} overlaps {range} of the same pool ({path}); keep each address once", new.range);
     }
-    format!("{} overlaps {range} of pool {:?} ({path}); an address belongs to one pool", new.range, other.pool)
+    format!("{} overlaps {range} of pool {pool:?} ({path}); an address belongs to one pool", new.range)
 }

@@ -110,16 +110,12 @@ fn peer_address(field: &Field<'_>, findings: &mut Findings) -> Option<IpAddr> {
 
 fn ip(field: &Field<'_>, findings: &mut Findings) -> Option<IpAddr> {
     let text = field.text(findings).filter(|text| !text.is_empty())?;
-    match text.parse::<IpAddr>() {
-        Ok(ip) => Some(ip.to_canonical()),
-        Err(_) => {
-            findings.at(
-                field,
-                format!("{:?} is not an IP address; write it like 192.0.2.1 (names are not looked up)", shorten(text)),
-            );
-            None
-        }
+    let ip = text.parse::<IpAddr>().ok();
+    if ip.is_none() {
+        let text = shorten(text);
+        findings.at(field, format!("{text:?} is not an IP address; write it like 192.0.2.1 (names are not looked up)"));
     }
+    ip.map(|ip| ip.to_canonical())
 }
 
 /// Whole seconds of a written duration; what is below a second is cut off.

@@ -27,7 +27,9 @@ pub(super) fn pools(list: &Field<'_>, communities: &Communities, findings: &mut 
         let auto_assign = section.field("auto-assign").boolean(true, findings);
         let avoid_buggy_ips = section.field("avoid-buggy-ips").boolean(false, findings);
         if protocol == Some(Protocol::Layer2) {
-            ranges.iter().for_each(|(field, range)| unusable(field, range, findings));
+            for (field, range) in &ranges {
+                unusable(field, range, findings);
+            }
         }
         let label = name.as_ref().map_or_else(|| item.path.to_string(), ToString::to_string);
         let values = ranges.iter().map(|(_, range)| *range).collect();
@@ -90,7 +92,7 @@ fn addresses<'t>(list: &Field<'t>, findings: &mut Findings) -> Vec<(Field<'t>, A
 /// Warns of addresses that no host on a LAN can have; they are valid, as in MetalLB.
 fn unusable(field: &Field<'_>, range: &AddressRange, findings: &mut Findings) {
     const NONE: [(Ipv4Addr, Ipv4Addr, &str); 2] = [
-        (Ipv4Addr::new(0, 0, 0, 0), Ipv4Addr::new(0, 255, 255, 255), "0.0.0.0/8 (this network, RFC 1122)"),
+        (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(0, 255, 255, 255), "0.0.0.0/8 (this network, RFC 1122)"),
         (Ipv4Addr::new(224, 0, 0, 0), Ipv4Addr::BROADCAST, "224.0.0.0/3 (multicast and reserved, RFC 1112)"),
     ];
     let within = |(first, last, name): &(Ipv4Addr, Ipv4Addr, &'static str)| {
@@ -185,18 +187,17 @@ fn attached(list: &Field<'_>, communities: &Communities, findings: &mut Findings
     let mut seen = HashMap::new();
     let mut attached = Vec::new();
     for item in list.items(findings) {
-        let text = item.text(findings).unwrap_or_default();
+        let Some(text) = item.text_or_empty(findings) else { continue };
         if let Some(first) = seen.insert(text, item.path.clone()) {
             findings.at(&item, format!("the community {text:?} stands here a second time ({first})"));
         }
-        match communities.get(text).copied().or_else(|| community(text)) {
-            Some(community) => attached.push(community),
-            None => {
-                let known = communities.keys().take(64).map(String::as_str);
-                let hint = suggest::hint(text, known, "write two numbers up to 65535 like 64512:100");
-                findings.at(&item, format!("{text:?} is neither an alias in bgp-communities nor a community; {hint}"));
-            }
+        let community = communities.get(text).copied().or_else(|| community(text));
+        if community.is_none() {
+            let known = communities.keys().take(64).map(String::as_str);
+            let hint = suggest::hint(text, known, "write two numbers up to 65535 like 64512:100");
+            findings.at(&item, format!("{text:?} is neither an alias in bgp-communities nor a community; {hint}"));
         }
+        attached.extend(community);
     }
     attached
 }

@@ -123,10 +123,8 @@ fn prefix(text: &str) -> Result<AddressRange, RangeError> {
         return Err(address(text.trim()).map_or_else(|| unreadable(text, text), single));
     };
     let written: IpAddr = start.parse().map_err(|_| unreadable(text, start))?;
-    if let (IpAddr::V4(_), Ok(mask)) = (written, length.parse::<Ipv4Addr>()) {
-        if let Ok(length) = ipnet::ipv4_mask_to_prefix(mask) {
-            return Err(RangeError::Netmask { mask, address: written, length });
-        }
+    if let (IpAddr::V4(_), Some((mask, length))) = (written, netmask(length)) {
+        return Err(RangeError::Netmask { mask, address: written, length });
     }
     let bad = || RangeError::Length { found: shorten(length), address: written, most: width(written) };
     let decimal = length.bytes().all(|byte| byte.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
@@ -146,6 +144,12 @@ fn prefix(text: &str) -> Result<AddressRange, RangeError> {
 
 fn address(text: &str) -> Option<IpAddr> {
     Some(text.parse::<IpAddr>().ok()?.to_canonical())
+}
+
+/// A netmask and the prefix length that it means.
+fn netmask(text: &str) -> Option<(Ipv4Addr, u8)> {
+    let mask = text.parse().ok()?;
+    Some((mask, ipnet::ipv4_mask_to_prefix(mask).ok()?))
 }
 
 fn width(address: IpAddr) -> u8 {

@@ -1,5 +1,7 @@
 //! Reading nodes as MetalLB's decoder does, collecting what is wrong instead of stopping.
 
+use std::fmt::Display;
+
 use super::is_error;
 use crate::diagnostic::Severity;
 use crate::object::FieldPath;
@@ -78,6 +80,11 @@ impl<'t> Field<'t> {
         }
     }
 
+    /// The text of a scalar, empty if nothing is written; `None` if it is no scalar, which is then reported.
+    pub(super) fn text_or_empty(&self, findings: &mut Findings) -> Option<&'t str> {
+        if self.is_absent() { Some("") } else { self.text(findings) }
+    }
+
     /// Text that must be there and not be empty.
     pub(super) fn required(&self, advice: &str, findings: &mut Findings) -> Option<&'t str> {
         let written = self.node.is_some();
@@ -102,9 +109,9 @@ impl<'t> Field<'t> {
     }
 
     /// A whole number from `least` to `most`; `None` if nothing, or nothing usable, is written.
-    pub(super) fn number<T: TryFrom<i128>>(&self, least: T, most: T, findings: &mut Findings) -> Option<T>
+    pub(super) fn number<T>(&self, least: T, most: T, findings: &mut Findings) -> Option<T>
     where
-        T: PartialOrd + std::fmt::Display,
+        T: Copy + Display + PartialOrd + TryFrom<i128>,
     {
         let expected = format!("a whole number from {least} to {most}");
         let Value::Scalar(scalar) = &self.node?.value else { return self.wrong(&expected, findings) };

@@ -22,7 +22,7 @@ pub(super) fn selectors(list: &Field<'_>, findings: &mut Findings) -> Vec<NodeSe
 fn labels(map: &Field<'_>, findings: &mut Findings) -> Vec<Requirement> {
     let mut requirements = Vec::new();
     for (key, field) in map.entries(findings) {
-        let value = field.text(findings).unwrap_or_default();
+        let Some(value) = field.text_or_empty(findings) else { continue };
         check_key(&field, key, findings);
         check_value(&field, value, findings);
         requirements.push(Requirement { key: key.to_owned(), operator: Operator::In, values: vec![value.to_owned()] });
@@ -41,13 +41,13 @@ fn expression(item: &Field<'_>, findings: &mut Findings) -> Option<Requirement> 
     let list = section.field("values");
     let mut values = Vec::new();
     for value in list.items(findings) {
-        let text = value.text(findings).unwrap_or_default();
+        let Some(text) = value.text_or_empty(findings) else { continue };
         check_value(&value, text, findings);
         values.push(text.to_owned());
     }
     match operator? {
         Operator::In | Operator::NotIn if values.is_empty() => {
-            findings.at(&list, "In and NotIn need at least one value")
+            findings.at(&list, "In and NotIn need at least one value");
         }
         Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
             findings.at(&list, "Exists and DoesNotExist take no values; remove them");

@@ -149,7 +149,7 @@ pub(super) fn ingress_class(check: &mut Check, class: &mut IngressClass) {
     match (parameters.scope.as_deref(), parameters.namespace) {
         (Some("Namespace"), None) => check.error(at.key("namespace"), "scope Namespace needs a namespace"),
         (Some("Cluster") | None, Some(_)) => {
-            check.error(at.key("namespace"), "scope Cluster has no namespace; remove it")
+            check.error(at.key("namespace"), "scope Cluster has no namespace; remove it");
         }
         _ => {}
     }

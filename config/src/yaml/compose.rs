@@ -199,9 +199,10 @@ impl Composer {
         match &mut frame.content {
             Content::Sequence(items) => items.push(node),
             Content::Mapping(pairs) => {
-                if let Some(message) = pairs.add(node) {
-                    let (mark, message) = message;
-                    self.faults.push(self.fault(mark, message));
+                if let Some(misuse) = pairs.add(node) {
+                    let fault = self.fault(misuse.mark, misuse.message);
+                    let path = misuse.key.iter().fold(fault.path, |path, key| path.key(key));
+                    self.faults.push(Fault { path, ..fault });
                 }
             }
         }
@@ -280,9 +281,16 @@ impl Composer {
     }
 }
 
+/// A key that cannot be used, and why.
+struct Misuse {
+    mark: Mark,
+    key: Option<Arc<str>>,
+    message: String,
+}
+
 impl Pairs {
-    /// Takes the next key or value; answers what is wrong with it.
-    fn add(&mut self, node: Node) -> Option<(Mark, String)> {
+    /// Takes the next key or value; answers what is wrong with the key.
+    fn add(&mut self, node: Node) -> Option<Misuse> {
         match self.pending.take() {
             None => return self.begin(node),
             Some(Pending::Unusable) => {}
@@ -291,24 +299,22 @@ impl Pairs {
                 _ => self.merged.push(node),
             },
             Some(Pending::Key(key)) => {
-                let first = *self.seen.entry(Arc::clone(&key.text)).or_insert(key.mark);
-                if first != key.mark {
+                if let Some(first) = self.seen.get(&key.text) {
                     let message = format!("the key {:?} stands here a second time; the first is at {first}", key.text);
-                    return Some((key.mark, message));
+                    return Some(Misuse { mark: key.mark, key: Some(key.text), message });
                 }
+                self.seen.insert(Arc::clone(&key.text), key.mark);
                 self.entries.push(Entry { key, value: node });
             }
         }
         None
     }
 
-    fn begin(&mut self, node: Node) -> Option<(Mark, String)> {
+    fn begin(&mut self, node: Node) -> Option<Misuse> {
         let Value::Scalar(scalar) = node.value else {
             self.pending = Some(Pending::Unusable);
-            return Some((
-                node.mark,
-                "a key must be text; quote a value that begins with a bracket or brace".to_owned(),
-            ));
+            let message = "a key must be text; quote a value that begins with a bracket or brace".to_owned();
+            return Some(Misuse { mark: node.mark, key: None, message });
         };
         self.pending = Some(match (&*scalar.text, scalar.style) {
             ("<<", Style::Plain) => Pending::Merge,

@@ -189,3 +189,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,11 +62,11 @@ impl Origin for DocumentOrigin {
 /// lines and columns are not those of the text.
 fn first_character(node: &Node, source: &str) -> Option<Mark> {
     let Value::Scalar(Scalar { text, style: Style::Literal }) = &node.value else { return None };
-    // The first line with content tells how far all of them are indented.
-    let (offset, inner) = (0..).zip(text.split('\n')).find(|(_, line)| !line.is_empty())?;
-    let line = node.mark.line.checked_add(1)?;
-    let number = usize::try_from(line.checked_add(offset)?.checked_sub(1)?).ok()?;
+    // The node is marked at its first line with content, which also tells how far all of them are indented.
+    let (blank, content) = (0..).zip(text.split('\n')).find(|(_, line)| !line.is_empty())?;
+    let number = usize::try_from(node.mark.line).ok()?.checked_sub(1)?;
     let (start, end, _) = split::lines(source, 0).nth(number)?;
-    let indent = source[start..end].chars().count().checked_sub(inner.chars().count())?;
+    let indent = source[start..end].strip_suffix(content)?.chars().count();
+    let line = node.mark.line.checked_sub(blank).filter(|line| *line > 0)?;
     Some(Mark { line, column: u32::try_from(indent).ok()?.checked_add(1)? })
 }

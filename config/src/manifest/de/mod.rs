@@ -4,30 +4,24 @@
 //! goes on. A type's own complaint (bad base64) ends the reading; it is noted, its node left out, and the
 //! object read again. A key that is no field is a warning. Null counts as left out, as Kubernetes has it.
 
+mod access;
+mod notes;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, Expected, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
 use crate::diagnostic::Severity;
-use crate::object::{FieldPath, Step};
-use crate::suggest;
+use crate::object::FieldPath;
 use crate::yaml::{Entry, Mark, Node, Resolved, Scalar, Value, describe};
+use access::{Fields, Items};
+pub(super) use notes::Found;
+use notes::{Complaint, Notes, Way, address};
 
 /// How often an object is read again before the rest of its problems is left for later.
 const MAX_READINGS: usize = 32;
-
-/// Something wrong with one field.
-#[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) mark: Mark,
-    pub(super) severity: Severity,
-    pub(super) field: FieldPath,
-    pub(super) message: String,
-}
 
 /// Reads a typed value out of `root`; the value holds zeros where a problem was found.
 pub(super) fn from_node<'t, T: Deserialize<'t>>(root: &'t Node) -> (Option<T>, Vec<Found>) {
@@ -60,74 +54,6 @@ pub(super) fn from_node<'t, T: Deserialize<'t>>(root: &'t Node) -> (Option<T>, V
         }
     }
     (None, complaints)
-}
-
-/// The way from the top of the object to a node, kept on the stack.
-enum Way<'a> {
-    Top,
-    Key(&'a Way<'a>, &'a str),
-    Index(&'a Way<'a>, usize),
-}
-
-impl Way<'_> {
-    fn path(&self) -> FieldPath {
-        match self {
-            Self::Top => FieldPath::root(),
-            Self::Key(above, key) => above.path().key(key),
-            Self::Index(above, index) => above.path().with(Step::Index(*index)),
-        }
-    }
-}
-
-struct Notes {
-    /// Nodes left out of this reading.
-    pruned: HashSet<usize>,
-    found: RefCell<Vec<Found>>,
-}
-
-impl Notes {
-    fn keeps(&self, node: &Node) -> bool {
-        !self.pruned.contains(&address(node))
-    }
-}
-
-/// The identity of a node while its tree is borrowed.
-fn address(node: &Node) -> usize {
-    std::ptr::from_ref(node).addr()
-}
-
-/// What a type had to say about the value it was given.
-#[derive(Debug)]
-struct Complaint {
-    message: String,
-    placed: Option<(Found, usize)>,
-}
-
-impl fmt::Display for Complaint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Complaint {}
-
-impl serde::de::Error for Complaint {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { message: message.to_string(), placed: None }
-    }
-
-    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let found = match found {
-            Unexpected::Seq => "a list".to_owned(),
-            Unexpected::Map => "a mapping".to_owned(),
-            Unexpected::Unit => "nothing".to_owned(),
-            other => other.to_string(),
-        };
-        match expected.to_string().as_str() {
-            "IntOrString" => Self::custom(format_args!("expected a number or text, found {found}")),
-            expected => Self::custom(format_args!("expected {expected}, found {found}")),
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -286,9 +212,10 @@ impl<'t> Deserializer<'t> for Reader<'t, '_> {
     fn deserialize_str<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Complaint> {
         let expected = (&visitor as &dyn Expected).to_string();
         let text = self.text();
-        let result = match text.contains(['\n', '\r']) {
-            true => visitor.visit_str(&text.replace(['\n', '\r'], "")),
-            false => visitor.visit_str(text),
+        let result = if text.contains(['\n', '\r']) {
+            visitor.visit_str(&text.replace(['\n', '\r'], ""))
+        } else {
+            visitor.visit_str(text)
         };
         let explained =
             |complaint: Complaint| Complaint { message: format!("expected {expected}: {complaint}"), ..complaint };
@@ -335,68 +262,5 @@ impl<'t> Deserializer<'t> for Reader<'t, '_> {
     forward_to_deserialize_any! {
         <V: Visitor<'t>>
         i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier
-    }
-}
-
-struct Items<'t, 'a> {
-    reader: Reader<'t, 'a>,
-    items: std::iter::Enumerate<std::slice::Iter<'t, Node>>,
-}
-
-impl<'t> SeqAccess<'t> for Items<'t, '_> {
-    type Error = Complaint;
-
-    fn next_element_seed<T: DeserializeSeed<'t>>(&mut self, seed: T) -> Result<Option<T::Value>, Complaint> {
-        let notes = self.reader.notes;
-        let Some((index, node)) = self.items.find(|(_, node)| notes.keeps(node)) else { return Ok(None) };
-        let way = Way::Index(self.reader.way, index);
-        seed.deserialize(Reader { node, way: &way, notes }).map(Some)
-    }
-}
-
-struct Fields<'t, 'a> {
-    reader: Reader<'t, 'a>,
-    entries: std::slice::Iter<'t, Entry>,
-    current: Option<&'t Entry>,
-    /// The fields of a structure; `None` for a mapping with free keys.
-    known: Option<&'static [&'static str]>,
-}
-
-impl Fields<'_, '_> {
-    /// Whether an entry is handed on; tells of one that means nothing.
-    fn wants(&self, entry: &Entry) -> bool {
-        let Some(known) = self.known else { return self.reader.notes.keeps(&entry.value) };
-        if !known.contains(&&*entry.key.text) {
-            let key = &entry.key.text;
-            let hint = suggest::hint(key, known.iter().copied(), "it is ignored");
-            let message = format!("unknown field {key:?}; {hint}");
-            self.reader.note(Severity::Warning, entry.key.mark, self.reader.way.path().key(key), message);
-            return false;
-        }
-        !entry.value.is_null() && self.reader.notes.keeps(&entry.value)
-    }
-}
-
-impl<'t> MapAccess<'t> for Fields<'t, '_> {
-    type Error = Complaint;
-
-    fn next_key_seed<K: DeserializeSeed<'t>>(&mut self, seed: K) -> Result<Option<K::Value>, Complaint> {
-        self.current = loop {
-            match self.entries.next() {
-                Some(entry) if !self.wants(entry) => {}
-                found => break found,
-            }
-        };
-        let Some(entry) = self.current else { return Ok(None) };
-        let key: StrDeserializer<'_, Complaint> = (&*entry.key.text).into_deserializer();
-        seed.deserialize(key).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'t>>(&mut self, seed: V) -> Result<V::Value, Complaint> {
-        let Some(entry) = self.current.take() else {
-            return Err(serde::de::Error::custom("a value was asked for before its key"));
-        };
-        let way = Way::Key(self.reader.way, &entry.key.text);
-        seed.deserialize(Reader { node: &entry.value, way: &way, notes: self.reader.notes })
     }
 }
