@@ -156,3 +156,6 @@ fn lookalikes(snapshot: &Snapshot, config_map: &ObjectName) -> Vec<(ObjectRef, L
     });
     checked.collect()
 }
+
+#[cfg(test)]
+mod tests;

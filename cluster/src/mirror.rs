@@ -196,3 +196,6 @@ fn is_same(old: &Snapshot, new: &Snapshot) -> bool {
         // Origins are made anew whenever any file changed, which covers every other kind.
         && Arc::ptr_eq(&old.origins, &new.origins)
 }
+
+#[cfg(test)]
+mod tests;

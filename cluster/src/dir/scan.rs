@@ -140,3 +140,7 @@ impl Known {
         next.filter(|_| !self.settled)
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;
