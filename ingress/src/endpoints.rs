@@ -130,6 +130,16 @@ impl Endpoints {
         self.problem.as_ref()
     }
 
+    /// Whether both have the same addresses, refuse the same and fail for the same reason.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let addrs = |all: &Self| all.list.iter().map(|endpoint| endpoint.addr).collect::<Vec<_>>();
+        self.key == other.key
+            && addrs(self) == addrs(other)
+            && self.refused == other.refused
+            && self.problem == other.problem
+    }
+
     /// The endpoint for the next request, from 64 random bits; `now` in milliseconds on any steady clock.
     ///
     /// If all are ejected, ejection means nothing: an endpoint in doubt is better than a certain 503.

@@ -22,7 +22,7 @@ mod line;
 
 use authority::Authority;
 
-pub use field::{Field, Fields};
+pub use field::{Field, Fields, is_protected_field};
 
 /// How much a request head may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,8 +271,7 @@ pub fn read<'a>(head: &'a [u8], limits: &Limits) -> Result<Head<'a>, GateError> 
         (_, None) if line.version == Version::Http11 => return Err(GateError::HostMissing),
         (target, host) => target.or(host),
     };
-    let (path, query) =
-        line.target.split_once('?').map_or((line.target, None), |(path, query)| (path, Some(query)));
+    let (path, query) = line.target.split_once('?').map_or((line.target, None), |(path, query)| (path, Some(query)));
     Ok(Head {
         method: line.method,
         target: line.target,

@@ -8,10 +8,14 @@
 //!
 //! Everything here but `io` is a function of its arguments.
 
+pub mod answer;
 pub mod backend;
 pub mod certs;
+pub mod compile;
 pub mod endpoints;
 pub mod gate;
+pub mod headers;
 pub mod host;
 pub mod path;
 pub mod routes;
+pub mod summary;

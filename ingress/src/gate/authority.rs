@@ -61,8 +61,7 @@ impl<'a> Authority<'a> {
     /// Whether both ask the same host and port.
     pub(super) fn is_same(&self, other: &Self, is_https: bool) -> bool {
         let default = if is_https { 443 } else { 80 };
-        self.host.eq_ignore_ascii_case(other.host)
-            && self.port.unwrap_or(default) == other.port.unwrap_or(default)
+        self.host.eq_ignore_ascii_case(other.host) && self.port.unwrap_or(default) == other.port.unwrap_or(default)
     }
 }
 
@@ -106,8 +105,34 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in [
-            "", ".", "a..b", "a b", "a,b", "a/b", "a?b", "a#b", "a{b}", "u@a", "a:", "a:0", "a:65536", "a:080000", "a:+1", "a:8:8",
-            "[::1", "[::1]x", "[::1]:", "[a]", "::1", "1.2.3", "1.2.3.4.5", "0x7f.1", "127.1", "999.1.1.1", "é", "a\0",
+            "",
+            ".",
+            "a..b",
+            "a b",
+            "a,b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a{b}",
+            "u@a",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:080000",
+            "a:+1",
+            "a:8:8",
+            "[::1",
+            "[::1]x",
+            "[::1]:",
+            "[a]",
+            "::1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "0x7f.1",
+            "127.1",
+            "999.1.1.1",
+            "é",
+            "a\0",
         ] {
             assert_eq!(Authority::parse(text), None, "{text}");
         }

@@ -106,7 +106,11 @@ impl Checker {
         match (self.state, byte) {
             (State::Size { digits, value }, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).ok_or(ChunkError::Size)?;
-                if digits == MAX_DIGITS { Err(ChunkError::Size) } else { Ok(State::Size { digits: digits + 1, value: value << 4 | u64::from(digit) }) }
+                if digits == MAX_DIGITS {
+                    Err(ChunkError::Size)
+                } else {
+                    Ok(State::Size { digits: digits + 1, value: value << 4 | u64::from(digit) })
+                }
             }
             (State::Size { digits: 0, .. }, _) => Err(ChunkError::Size),
             (State::Size { value, .. } | State::Extension { value, .. }, b'\r') => Ok(State::SizeLf { value }),
@@ -130,7 +134,9 @@ impl Checker {
             (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => self.trailer(State::TrailerValue),
             (State::TrailerValue, b'\n') => Err(ChunkError::LineEnd),
             (State::TrailerValue, _) => Err(ChunkError::Trailer),
-            (State::SizeLf { .. } | State::DataCr | State::DataLf | State::LastLf | State::TrailerLf, _) => Err(ChunkError::LineEnd),
+            (State::SizeLf { .. } | State::DataCr | State::DataLf | State::LastLf | State::TrailerLf, _) => {
+                Err(ChunkError::LineEnd)
+            }
             // `take` steps over data and stops when done.
             (state @ (State::Data { .. } | State::Done), _) => Ok(state),
         }

@@ -128,7 +128,11 @@ pub(super) fn examine(fields: Fields<'_>, version: Version) -> Result<Seen<'_>, 
             17 if field.is("transfer-encoding") => {
                 if encoding || version == Version::Http10 || !field.value.eq_ignore_ascii_case(b"chunked") {
                     // Unknown codings are 501 (RFC 9112 §6.1); in 1.0 there is none at all.
-                    return Err(if version == Version::Http10 { GateError::TwoFramings } else { GateError::TransferEncoding });
+                    return Err(if version == Version::Http10 {
+                        GateError::TwoFramings
+                    } else {
+                        GateError::TransferEncoding
+                    });
                 }
                 encoding = true;
             }
@@ -166,7 +170,7 @@ fn read_connection(seen: &mut Seen<'_>, value: &[u8]) -> Result<(), GateError> {
         if option.is_empty() {
             continue;
         }
-        if !is_token(option) || is_protected(option) {
+        if !is_token(option) || is_protected_field(option) {
             return Err(GateError::Connection);
         }
         if option.eq_ignore_ascii_case(b"close") {
@@ -180,14 +184,33 @@ fn read_connection(seen: &mut Seen<'_>, value: &[u8]) -> Result<(), GateError> {
 
 /// Fields that a `Connection` field may not have removed: those that route, frame or authenticate, and those that we
 /// write ourselves (CVE-2024-45410: `Connection: X-Forwarded-For` deleted what the proxy had just set).
-fn is_protected(name: &[u8]) -> bool {
+#[must_use]
+pub fn is_protected_field(name: &[u8]) -> bool {
     const NAMES: [&str; 20] = [
-        "authorization", "cache-control", "content-encoding", "content-length", "content-type", "cookie", "date", "expect",
-        "forwarded", "host", "max-forwards", "origin", "proxy-authorization", "range", "referer", "transfer-encoding",
-        "user-agent", "via", "x-real-ip", "x-request-id",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "forwarded",
+        "host",
+        "max-forwards",
+        "origin",
+        "proxy-authorization",
+        "range",
+        "referer",
+        "transfer-encoding",
+        "user-agent",
+        "via",
+        "x-real-ip",
+        "x-request-id",
     ];
     const FAMILIES: [&str; 5] = ["x-forwarded-", "x-original-", "x-auth-", "sec-", "x-scheme"];
-    let begins = |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family.as_bytes()));
+    let begins =
+        |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family.as_bytes()));
     NAMES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())) || FAMILIES.iter().any(|family| begins(&family))
 }
 
@@ -195,7 +218,10 @@ fn is_protected(name: &[u8]) -> bool {
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     let is_tchar = |byte: &u8| {
         byte.is_ascii_alphanumeric()
-            || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+            || matches!(
+                byte,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            )
     };
     !bytes.is_empty() && bytes.iter().all(is_tchar)
 }

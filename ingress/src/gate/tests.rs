@@ -173,10 +173,22 @@ fn one_framing_is_computed() {
 
 /// Heads that are nearly right, so that every rule is reached.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
-    let line = prop_oneof![Just("GET / HTTP/1.1"), Just("GET http://a/ HTTP/1.1"), Just("OPTIONS * HTTP/1.0"), Just("GET /\t")];
+    let line = prop_oneof![
+        Just("GET / HTTP/1.1"),
+        Just("GET http://a/ HTTP/1.1"),
+        Just("OPTIONS * HTTP/1.0"),
+        Just("GET /\t")
+    ];
     let field = prop_oneof![
-        Just("Host: a"), Just("Host: b"), Just("Content-Length: 5"), Just("Transfer-Encoding: chunked"), Just("X: y"),
-        Just(" z"), Just("Connection: close"), Just("Upgrade: h2c"), Just(":"),
+        Just("Host: a"),
+        Just("Host: b"),
+        Just("Content-Length: 5"),
+        Just("Transfer-Encoding: chunked"),
+        Just("X: y"),
+        Just(" z"),
+        Just("Connection: close"),
+        Just("Upgrade: h2c"),
+        Just(":"),
     ];
     let end = prop_oneof![6 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r")];
     let lines = proptest::collection::vec((field, end), 0..5);

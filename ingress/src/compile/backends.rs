@@ -1,0 +1,103 @@
+//! The endpoints of every backend, resolved once per change of what they are made of.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use config::snapshot::Snapshot;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::plan::Backend;
+use crate::backend::{BackendKey, Forbidden, PortRef, SERVICE_LABEL, resolve, service_port};
+use crate::endpoints::Endpoints;
+
+/// Every backend of a table with its inputs.
+#[derive(Debug, Default)]
+pub(super) struct HeldBackends {
+    forbidden: Forbidden,
+    all: HashMap<BackendKey, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    service: Option<Arc<Service>>,
+    slices: Vec<Arc<EndpointSlice>>,
+    endpoints: Arc<Endpoints>,
+}
+
+/// Resolves backends against one snapshot.
+pub(super) struct Backends<'a> {
+    snapshot: &'a Snapshot,
+    /// By namespace and Service.
+    slices: HashMap<(&'a str, &'a str), Vec<&'a Arc<EndpointSlice>>>,
+    previous: &'a HeldBackends,
+    held: HeldBackends,
+}
+
+impl<'a> Backends<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, forbidden: Forbidden, previous: &'a HeldBackends) -> Self {
+        let mut slices = HashMap::<_, Vec<_>>::new();
+        for (name, slice) in snapshot.endpoint_slices.iter() {
+            let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL));
+            if let Some(service) = service {
+                slices.entry((&*name.namespace, service.as_str())).or_default().push(slice);
+            }
+        }
+        Self { snapshot, slices, previous, held: HeldBackends { forbidden, all: HashMap::new() } }
+    }
+
+    /// The endpoints of a backend; the very same value as before unless they changed.
+    pub(super) fn get(&mut self, backend: &Backend) -> Arc<Endpoints> {
+        let service = self.snapshot.services.get(&backend.service).filter(|_| backend.problem.is_none());
+        let found = service.and_then(|service| service_port(service, &backend.port));
+        let number = found.and_then(|port| u16::try_from(port.port).ok());
+        let port = number.map_or_else(|| backend.port.clone(), PortRef::Number);
+        let key = BackendKey { service: backend.service.clone(), port };
+        if let Some(held) = self.held.all.get(&key) {
+            return Arc::clone(&held.endpoints);
+        }
+        let held = self.resolve(&key, backend, service);
+        let endpoints = Arc::clone(&held.endpoints);
+        self.held.all.insert(key, held);
+        endpoints
+    }
+
+    /// What the next table may take over.
+    pub(super) fn into_held(self) -> HeldBackends {
+        self.held
+    }
+
+    fn resolve(&self, key: &BackendKey, backend: &Backend, service: Option<&Arc<Service>>) -> Held {
+        let slices = self.slices.get(&(&*key.service.namespace, &*key.service.name)).map_or(&[][..], Vec::as_slice);
+        let previous = self.previous.all.get(key);
+        let endpoints = match (&backend.problem, previous) {
+            (Some(problem), _) => Endpoints::broken(key.clone(), problem.clone()),
+            (None, Some(held)) if self.is_unchanged(held, service, slices) => return held.again(),
+            (None, previous) => {
+                let forbidden = &self.held.forbidden;
+                let service = service.map(|service| &**service);
+                resolve(&key.service, &key.port, service, slices, forbidden, previous.map(|held| &*held.endpoints))
+            }
+        };
+        let same = previous.filter(|held| held.endpoints.is_same(&endpoints));
+        let endpoints = same.map_or_else(|| Arc::new(endpoints), |held| Arc::clone(&held.endpoints));
+        Held { service: service.cloned(), slices: slices.iter().map(|slice| Arc::clone(slice)).collect(), endpoints }
+    }
+
+    fn is_unchanged(&self, held: &Held, service: Option<&Arc<Service>>, slices: &[&Arc<EndpointSlice>]) -> bool {
+        let same_service = match (&held.service, service) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_slices = held.slices.len() == slices.len()
+            && held.slices.iter().zip(slices).all(|(one, other)| Arc::ptr_eq(one, other));
+        same_service && same_slices && self.previous.forbidden == self.held.forbidden
+    }
+}
+
+impl Held {
+    fn again(&self) -> Self {
+        Self { service: self.service.clone(), slices: self.slices.clone(), endpoints: Arc::clone(&self.endpoints) }
+    }
+}

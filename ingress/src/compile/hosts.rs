@@ -1,0 +1,212 @@
+//! The routes of every host, merged from all Ingresses that define it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::backends::Backends;
+use super::finding::{Finding, Part};
+use super::plan::{Backend, IngressPlan};
+use crate::backend::BackendProblem;
+use crate::endpoints::Endpoints;
+use crate::host::HostMatch;
+use crate::path::{PathMatch, PathType};
+use crate::routes::{HostTable, Route};
+
+/// Every host of a table with its inputs.
+pub(super) type HeldHosts = HashMap<HostMatch, HeldHost>;
+
+/// The routes of one host, and what they were made of.
+#[derive(Debug)]
+pub(super) struct HeldHost {
+    claims: Vec<Claim>,
+    endpoints: Vec<Arc<Endpoints>>,
+    pub(super) table: Arc<HostTable>,
+    shadowed: Vec<Finding>,
+}
+
+/// One rule for a host; without one, the default backend of a catch-all.
+#[derive(Clone, Debug)]
+struct Claim {
+    plan: Arc<IngressPlan>,
+    rule: Option<usize>,
+}
+
+impl Claim {
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.plan, &other.plan) && self.rule == other.rule
+    }
+
+    /// The rules with a path of their own.
+    fn paths(&self) -> impl Iterator<Item = (&PathMatch, &Backend)> {
+        let rule = self.rule.map(|rule| &self.plan.rules[rule]);
+        rule.into_iter().flat_map(|rule| rule.paths.iter().map(|path| (&path.path, &path.backend)))
+    }
+}
+
+/// Builds the routes of every host, taking over those of `previous` whose inputs are the same.
+pub(super) fn build(
+    plans: &[Arc<IngressPlan>],
+    backends: &mut Backends<'_>,
+    previous: &HeldHosts,
+    findings: &mut Vec<Finding>,
+) -> HeldHosts {
+    for plan in plans {
+        for backend in plan.backends() {
+            let endpoints = backends.get(backend);
+            findings.extend(findings_of(plan, backend, &endpoints));
+        }
+    }
+    let mut hosts = HeldHosts::new();
+    for (host, claims) in claims(plans) {
+        let endpoints: Vec<_> = used(&claims).map(|backend| backends.get(backend)).collect();
+        let held = match previous.get(&host) {
+            Some(held) if held.is_made_of(&claims, &endpoints) => held.again(),
+            _ => merge(&host, claims, endpoints),
+        };
+        findings.extend(held.shadowed.iter().cloned());
+        hosts.insert(host, held);
+    }
+    hosts
+}
+
+/// What differs from `previous`, for [`crate::routes::RouteTable::with`].
+pub(super) fn changes(hosts: &HeldHosts, previous: &HeldHosts) -> Vec<(HostMatch, Option<Arc<HostTable>>)> {
+    let gone = previous.keys().filter(|host| !hosts.contains_key(host)).map(|host| (host.clone(), None));
+    let is_new = |host: &HostMatch, held: &HeldHost| {
+        previous.get(host).is_none_or(|previous| !Arc::ptr_eq(&previous.table, &held.table))
+    };
+    let new = hosts.iter().filter(|(host, held)| is_new(host, held));
+    gone.chain(new.map(|(host, held)| (host.clone(), Some(Arc::clone(&held.table))))).collect()
+}
+
+impl HeldHost {
+    fn is_made_of(&self, claims: &[Claim], endpoints: &[Arc<Endpoints>]) -> bool {
+        self.claims.len() == claims.len()
+            && self.claims.iter().zip(claims).all(|(one, other)| one.is_same(other))
+            && self.endpoints.len() == endpoints.len()
+            && self.endpoints.iter().zip(endpoints).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
+    fn again(&self) -> Self {
+        Self {
+            claims: self.claims.clone(),
+            endpoints: self.endpoints.clone(),
+            table: Arc::clone(&self.table),
+            shadowed: self.shadowed.clone(),
+        }
+    }
+}
+
+/// Who defines which host, in the order of precedence; catch-alls follow the rules without a host.
+fn claims(plans: &[Arc<IngressPlan>]) -> BTreeMap<HostMatch, Vec<Claim>> {
+    let mut claims = BTreeMap::<HostMatch, Vec<Claim>>::new();
+    for plan in plans {
+        for (at, rule) in plan.rules.iter().enumerate() {
+            claims.entry(rule.host.clone()).or_default().push(Claim { plan: Arc::clone(plan), rule: Some(at) });
+        }
+    }
+    for plan in plans.iter().filter(|plan| plan.is_catch_all()) {
+        claims.entry(HostMatch::Any).or_default().push(Claim { plan: Arc::clone(plan), rule: None });
+    }
+    claims
+}
+
+/// The backends that a host uses: those of its paths, then the default backends in question.
+fn used(claims: &[Claim]) -> impl Iterator<Item = &Backend> {
+    let paths = claims.iter().flat_map(|claim| claim.paths().map(|(_, backend)| backend));
+    paths.chain(defaults(claims).filter_map(|claim| claim.plan.default.as_ref()))
+}
+
+/// Whose default backend receives path misses: the first Ingress that defines the host, then catch-alls.
+fn defaults(claims: &[Claim]) -> impl Iterator<Item = &Claim> {
+    let first = claims.first().filter(|claim| claim.rule.is_some());
+    first.into_iter().chain(claims.iter().filter(|claim| claim.rule.is_none()))
+}
+
+/// Makes the table of one host; `endpoints` are those of [`used`], in its order.
+fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -> HeldHost {
+    let mut routes = Vec::<Arc<Route>>::new();
+    let mut taken = HashMap::<(String, PathType), usize>::new();
+    let mut shadowed = Vec::new();
+    let mut remaining = endpoints.iter();
+    let route = |claim: &Claim, path: PathMatch, endpoints: Option<&Arc<Endpoints>>| {
+        let endpoints = Arc::clone(endpoints?);
+        Some(Arc::new(Route { ingress: claim.plan.name.clone(), host: host.clone(), path, endpoints }))
+    };
+    for claim in &claims {
+        for (path, backend) in claim.paths() {
+            let made = route(claim, path.clone(), remaining.next());
+            match taken.get(&(path.canonical().to_owned(), path.kind())) {
+                Some(at) => shadowed.push(shadowed_by(claim, backend, &routes[*at])),
+                None => {
+                    taken.insert((path.canonical().to_owned(), path.kind()), routes.len());
+                    routes.extend(made);
+                }
+            }
+        }
+    }
+    // A rule for `/` leaves nothing to a default backend.
+    let mut fallback: Option<Arc<Route>> =
+        routes.iter().find(|route| route.path.stem().is_empty() && route.path.kind() != PathType::Exact).cloned();
+    for claim in defaults(&claims) {
+        let Some(backend) = &claim.plan.default else { continue };
+        let made = route(claim, PathMatch::everything(), remaining.next());
+        match &fallback {
+            Some(first) if claim.rule.is_none() => shadowed.push(shadowed_by(claim, backend, first)),
+            Some(_) => {}
+            None => {
+                fallback.clone_from(&made);
+                routes.extend(made);
+            }
+        }
+    }
+    drop(taken);
+    HeldHost { table: Arc::new(HostTable::new(routes)), claims, endpoints, shadowed }
+}
+
+fn shadowed_by(claim: &Claim, backend: &Backend, first: &Route) -> Finding {
+    let message = format!(
+        "this is not used, because Ingress {} already routes {} {} of host {}; remove one of them",
+        first.ingress,
+        first.path.kind(),
+        first.path,
+        first.host
+    );
+    Finding::warning(claim.plan.object(), &backend.rule_field(), "RouteShadowed", message)
+}
+
+/// What is wrong with one backend of an Ingress.
+fn findings_of(plan: &IngressPlan, backend: &Backend, endpoints: &Endpoints) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(problem) = endpoints.problem() {
+        let (field, object) = (backend.field(problem), plan.object());
+        findings.push(match problem {
+            BackendProblem::NoEndpoints { .. } => Finding::warning(object, &field, "NoEndpoints", problem),
+            _ => Finding::error(object, &field, reason(problem), problem),
+        });
+    }
+    if !endpoints.refused().is_empty() {
+        let refused: HashSet<String> = endpoints.refused().iter().map(ToString::to_string).collect();
+        let mut refused: Vec<_> = refused.into_iter().collect();
+        refused.sort();
+        let message = format!(
+            "endpoints of Service {} are not used, since they lead nowhere or back to this machine: {}",
+            endpoints.key().service,
+            refused.join(", ")
+        );
+        let field = [backend.rule_field(), vec![Part::Key("backend")]].concat();
+        findings.push(Finding::warning(plan.object(), &field, "EndpointRefused", message));
+    }
+    findings
+}
+
+const fn reason(problem: &BackendProblem) -> &'static str {
+    match problem {
+        BackendProblem::ServiceMissing { .. } => "ServiceNotFound",
+        BackendProblem::ExternalName { .. } => "ExternalName",
+        BackendProblem::PortMissing { .. } | BackendProblem::PortUnset { .. } => "PortNotFound",
+        BackendProblem::NoEndpoints { .. } => "NoEndpoints",
+        BackendProblem::Resource { .. } => "ResourceBackend",
+        BackendProblem::Unset => "InvalidBackend",
+    }
+}

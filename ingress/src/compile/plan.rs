@@ -1,0 +1,241 @@
+//! One Ingress, read: hosts, paths, backends and TLS entries as types, and what is wrong with it by itself.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::sync::Arc;
+
+use config::object::{Kind, ObjectName, ObjectRef};
+use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressTLS};
+
+use super::finding::{Finding, Part};
+use crate::backend::{BackendProblem, PortRef};
+use crate::host::HostMatch;
+use crate::path::PathMatch;
+
+/// An Ingress of ours.
+#[derive(Debug)]
+pub(super) struct IngressPlan {
+    source: Arc<Ingress>,
+    pub(super) name: ObjectName,
+    pub(super) rules: Vec<Rule>,
+    pub(super) default: Option<Backend>,
+    pub(super) tls: Vec<Tls>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// One element of `spec.rules` with a valid host.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) host: HostMatch,
+    pub(super) paths: Vec<PathRule>,
+}
+
+/// One element of `http.paths` with a valid path.
+#[derive(Debug)]
+pub(super) struct PathRule {
+    pub(super) path: PathMatch,
+    pub(super) backend: Backend,
+}
+
+/// A backend, and where it stands.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) service: ObjectName,
+    pub(super) port: PortRef,
+    /// Why it can never be served.
+    pub(super) problem: Option<BackendProblem>,
+    /// `[rule, path]`; `None` for the default backend.
+    at: Option<[usize; 2]>,
+}
+
+/// One element of `spec.tls`.
+#[derive(Debug)]
+pub(super) struct Tls {
+    /// Its hosts, and the position of each.
+    pub(super) hosts: Vec<(usize, HostMatch)>,
+    /// Its Secret; without one the default certificate is meant.
+    pub(super) secret: Option<ObjectName>,
+    pub(super) at: usize,
+}
+
+impl IngressPlan {
+    /// Reads an Ingress, or takes over the `previous` reading of one with the same meaning.
+    pub(super) fn of(name: &ObjectName, source: &Arc<Ingress>, previous: Option<&Arc<Self>>) -> Arc<Self> {
+        match previous {
+            Some(previous) if means_the_same(&previous.source, source) => Arc::clone(previous),
+            _ => Arc::new(Self::read(name, source)),
+        }
+    }
+
+    fn read(name: &ObjectName, source: &Arc<Ingress>) -> Self {
+        let mut plan = Self {
+            source: Arc::clone(source),
+            name: name.clone(),
+            rules: Vec::new(),
+            default: None,
+            tls: Vec::new(),
+            findings: Vec::new(),
+        };
+        let Some(spec) = &source.spec else { return plan };
+        plan.default = spec.default_backend.as_ref().map(|backend| plan.backend(backend, None));
+        for (at, rule) in spec.rules.iter().flatten().enumerate() {
+            plan.add_rule(at, rule);
+        }
+        for (at, tls) in spec.tls.iter().flatten().enumerate() {
+            plan.add_tls(at, tls);
+        }
+        plan
+    }
+
+    /// What the Ingress is called in reports.
+    pub(super) fn object(&self) -> ObjectRef {
+        ObjectRef::new(Kind::Ingress, self.name.clone())
+    }
+
+    /// Its place among others that define the same host; the smallest is asked first.
+    pub(super) fn rank(&self) -> (bool, Option<Timestamp>, Reverse<&ObjectName>) {
+        let created = self.source.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        (created.is_none(), created, Reverse(&self.name))
+    }
+
+    /// Whether it is a catch-all: a default backend and no rules.
+    pub(super) fn is_catch_all(&self) -> bool {
+        let rules = self.source.spec.as_ref().and_then(|spec| spec.rules.as_ref());
+        rules.is_none_or(Vec::is_empty) && self.default.is_some()
+    }
+
+    /// All backends, the default last.
+    pub(super) fn backends(&self) -> impl Iterator<Item = &Backend> {
+        self.rules.iter().flat_map(|rule| rule.paths.iter().map(|path| &path.backend)).chain(&self.default)
+    }
+
+    fn add_rule(&mut self, at: usize, rule: &IngressRule) {
+        let host = match HostMatch::parse(rule.host.as_deref().unwrap_or_default()) {
+            Ok(host) => host,
+            Err(error) => {
+                return self.refuse(&[Part::Key("rules"), Part::At(at), Part::Key("host")], "InvalidHost", error);
+            }
+        };
+        let mut paths = Vec::new();
+        for (index, written) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
+            match PathMatch::parse(written.path.as_deref().unwrap_or_default(), &written.path_type) {
+                Ok(path) => paths.push(PathRule { path, backend: self.backend(&written.backend, Some([at, index])) }),
+                Err(error) => {
+                    let field = [
+                        Part::Key("rules"),
+                        Part::At(at),
+                        Part::Key("http"),
+                        Part::Key("paths"),
+                        Part::At(index),
+                        Part::Key("path"),
+                    ];
+                    self.refuse(&field, "InvalidPath", error);
+                }
+            }
+        }
+        self.rules.push(Rule { host, paths });
+    }
+
+    fn add_tls(&mut self, at: usize, tls: &IngressTLS) {
+        let mut hosts = Vec::new();
+        for (index, host) in tls.hosts.iter().flatten().enumerate() {
+            match HostMatch::parse(host) {
+                Ok(host) => hosts.push((index, host)),
+                Err(error) => {
+                    let field = [Part::Key("tls"), Part::At(at), Part::Key("hosts"), Part::At(index)];
+                    self.refuse(&field, "InvalidHost", error);
+                }
+            }
+        }
+        let secret = tls.secret_name.as_deref().filter(|name| !name.is_empty());
+        // The Secret is looked for in the namespace of the Ingress, whatever the name says.
+        let secret = secret.map(|name| ObjectName::new(Arc::clone(&self.name.namespace), name));
+        self.tls.push(Tls { hosts, secret, at });
+    }
+
+    fn refuse(&mut self, field: &[Part], reason: &'static str, error: impl fmt::Display) {
+        let field = [&[Part::Key("spec")], field].concat();
+        self.findings.push(Finding::error(self.object(), &field, reason, error));
+    }
+
+    fn backend(&self, written: &IngressBackend, at: Option<[usize; 2]>) -> Backend {
+        let named = |name: &str| ObjectName::new(Arc::clone(&self.name.namespace), name);
+        match (&written.service, &written.resource) {
+            (Some(service), _) => Backend { service: named(&service.name), port: port(service), problem: None, at },
+            (None, Some(resource)) => {
+                let name = named(&resource.name);
+                let problem = BackendProblem::Resource { kind: resource.kind.clone(), name };
+                // No Service can have this name, so the two are never confused.
+                let service = named(&format!("{}/{}", resource.kind, resource.name));
+                Backend { service, port: PortRef::Unset, problem: Some(problem), at }
+            }
+            (None, None) => {
+                Backend { service: named(""), port: PortRef::Unset, problem: Some(BackendProblem::Unset), at }
+            }
+        }
+    }
+}
+
+impl Backend {
+    /// The field that a problem is about.
+    pub(super) fn field(&self, problem: &BackendProblem) -> Vec<Part> {
+        let mut field = vec![Part::Key("spec")];
+        match self.at {
+            None => field.push(Part::Key("defaultBackend")),
+            Some([rule, path]) => field.extend([
+                Part::Key("rules"),
+                Part::At(rule),
+                Part::Key("http"),
+                Part::Key("paths"),
+                Part::At(path),
+                Part::Key("backend"),
+            ]),
+        }
+        match problem {
+            BackendProblem::ServiceMissing { .. }
+            | BackendProblem::ExternalName { .. }
+            | BackendProblem::NoEndpoints { .. } => field.extend([Part::Key("service"), Part::Key("name")]),
+            BackendProblem::PortMissing { .. } | BackendProblem::PortUnset { .. } => {
+                field.extend([Part::Key("service"), Part::Key("port")]);
+            }
+            BackendProblem::Resource { .. } => field.push(Part::Key("resource")),
+            BackendProblem::Unset => {}
+        }
+        field
+    }
+
+    /// The path of the rule, or the default backend.
+    pub(super) fn rule_field(&self) -> Vec<Part> {
+        match self.at {
+            None => vec![Part::Key("spec"), Part::Key("defaultBackend")],
+            Some([rule, path]) => {
+                vec![
+                    Part::Key("spec"),
+                    Part::Key("rules"),
+                    Part::At(rule),
+                    Part::Key("http"),
+                    Part::Key("paths"),
+                    Part::At(path),
+                ]
+            }
+        }
+    }
+}
+
+/// Whether a new version of an Ingress differs at most in what does not concern routing, such as its status.
+fn means_the_same(one: &Arc<Ingress>, other: &Arc<Ingress>) -> bool {
+    let same_age = || one.metadata.creation_timestamp == other.metadata.creation_timestamp;
+    Arc::ptr_eq(one, other) || (one.spec == other.spec && same_age())
+}
+
+fn port(service: &IngressServiceBackend) -> PortRef {
+    let Some(port) = &service.port else { return PortRef::Unset };
+    match (port.name.as_deref().filter(|name| !name.is_empty()), port.number) {
+        (Some(name), _) => PortRef::Name(name.into()),
+        (None, Some(number)) => {
+            u16::try_from(number).ok().filter(|number| *number != 0).map_or(PortRef::Unset, PortRef::Number)
+        }
+        (None, None) => PortRef::Unset,
+    }
+}

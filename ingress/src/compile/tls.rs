@@ -1,0 +1,158 @@
+//! A certificate for every name.
+//!
+//! A host is shown the certificate of the first Ingress that has one for it: of a `tls` entry that lists the host, else
+//! of any `tls` entry of that Ingress whose certificate covers it. Two Secrets of that Ingress with different kinds of
+//! key are both used, as the client can verify.
+//!
+//! A Secret that breaks or goes away while it is in use leaves its last good certificate in place.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use config::object::{Kind, ObjectName, ObjectRef};
+use config::snapshot::Snapshot;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::finding::{Finding, Part};
+use super::plan::{IngressPlan, Tls};
+use crate::certs::{CertTable, CertTableBuilder, Certificate};
+use crate::host::HostMatch;
+
+/// Every Secret that some Ingress names.
+pub(super) type HeldSecrets = HashMap<ObjectName, HeldSecret>;
+
+/// One Secret, read.
+#[derive(Clone, Debug)]
+pub(super) struct HeldSecret {
+    source: Option<Arc<Secret>>,
+    /// The newest version that could be served.
+    pub(super) good: Option<Arc<Certificate>>,
+    /// What is wrong with the newest version: its field and what to do.
+    error: Option<(Option<&'static str>, String)>,
+}
+
+/// Chooses certificates for all names.
+pub(super) fn build(
+    plans: &[Arc<IngressPlan>],
+    snapshot: &Snapshot,
+    default: &Arc<Certificate>,
+    previous: &HeldSecrets,
+    now: Timestamp,
+    findings: &mut Vec<Finding>,
+) -> (CertTable, HeldSecrets) {
+    let mut secrets = HeldSecrets::new();
+    let mut table = CertTableBuilder::new(Arc::clone(default));
+    for plan in plans {
+        for tls in &plan.tls {
+            let Some(name) = &tls.secret else { continue };
+            let read = || HeldSecret::read(name, snapshot.secrets.get(name), previous.get(name));
+            let held = secrets.entry(name.clone()).or_insert_with(read);
+            findings.extend(held.findings(plan, tls, name, now));
+        }
+        for host in names(plan) {
+            if !table.has(host) {
+                let chosen = choose(plan, host, &secrets, now);
+                if !chosen.is_empty() {
+                    table.show(host, chosen);
+                }
+            }
+        }
+    }
+    (table.build(), secrets)
+}
+
+/// The names that an Ingress may have certificates for.
+fn names(plan: &IngressPlan) -> BTreeSet<&HostMatch> {
+    let listed = plan.tls.iter().flat_map(|tls| tls.hosts.iter().map(|(_, host)| host));
+    let served = plan.rules.iter().map(|rule| &rule.host).filter(|_| !plan.tls.is_empty());
+    listed.chain(served).filter(|host| **host != HostMatch::Any).collect()
+}
+
+/// The certificates that an Ingress has for a host, one for each kind of key: valid before others, then the latest to
+/// expire.
+fn choose(plan: &IngressPlan, host: &HostMatch, secrets: &HeldSecrets, now: Timestamp) -> Vec<Arc<Certificate>> {
+    let held = |tls: &Tls| tls.secret.as_ref().and_then(|name| secrets.get(name)?.good.clone());
+    let covering = |filter: &dyn Fn(&Tls) -> bool| {
+        let entries = plan.tls.iter().filter(|tls| filter(tls));
+        entries.filter_map(held).filter(|certificate| certificate.covers(host)).collect::<Vec<_>>()
+    };
+    let mut chosen = covering(&|tls| tls.lists(host));
+    if chosen.is_empty() {
+        chosen = covering(&|_| true);
+    }
+    chosen.sort_by_key(|certificate| (!certificate.is_valid(now), Reverse(certificate.not_after)));
+    let mut kinds = Vec::new();
+    chosen.retain(|certificate| {
+        let kind = certificate.key.key.algorithm();
+        let is_new = !kinds.contains(&kind);
+        kinds.push(kind);
+        is_new
+    });
+    chosen
+}
+
+impl Tls {
+    fn lists(&self, host: &HostMatch) -> bool {
+        self.hosts.iter().any(|(_, listed)| listed == host)
+    }
+}
+
+impl HeldSecret {
+    fn read(name: &ObjectName, secret: Option<&Arc<Secret>>, previous: Option<&Self>) -> Self {
+        let last_good = || previous.and_then(|previous| previous.good.clone());
+        let Some(secret) = secret else {
+            let error = format!("Secret {name} does not exist");
+            return Self { source: None, good: last_good(), error: Some((None, error)) };
+        };
+        if let Some(previous) = previous
+            && previous.source.as_ref().is_some_and(|source| holds_the_same(source, secret))
+        {
+            return Self { source: Some(Arc::clone(secret)), ..previous.clone() };
+        }
+        let source = Some(Arc::clone(secret));
+        match Certificate::from_secret(name, secret) {
+            Ok(certificate) => Self { source, good: Some(Arc::new(certificate)), error: None },
+            Err(error) => Self { source, good: last_good(), error: Some((Some(error.field()), error.to_string())) },
+        }
+    }
+
+    /// What is wrong with a `tls` entry for this Secret.
+    fn findings(&self, plan: &IngressPlan, tls: &Tls, name: &ObjectName, now: Timestamp) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let field = |rest: &[Part]| [&[Part::Key("spec"), Part::Key("tls"), Part::At(tls.at)], rest].concat();
+        let secret_name = field(&[Part::Key("secretName")]);
+        if let Some((part, error)) = &self.error {
+            let instead = if self.good.is_some() { "its last good certificate" } else { "the default certificate" };
+            let message = format!("{error}; until that is mended, {instead} is served");
+            let reason = if part.is_some() { "InvalidCertificate" } else { "SecretNotFound" };
+            if let Some(part) = part {
+                let object = ObjectRef::new(Kind::Secret, name.clone());
+                findings.push(Finding::error(object, &[Part::Key("data"), Part::Key(part)], reason, &message));
+            }
+            let message = if part.is_some() { format!("Secret {name} cannot be served: {message}") } else { message };
+            findings.push(Finding::error(plan.object(), &secret_name, reason, message));
+        }
+        let Some(certificate) = &self.good else { return findings };
+        if !certificate.is_valid(now) {
+            let (from, until) = (certificate.not_before, certificate.not_after);
+            let message = format!("the certificate in Secret {name} is valid from {from} until {until}; renew it");
+            findings.push(Finding::warning(plan.object(), &secret_name, "CertificateNotValid", message));
+        }
+        for (index, host) in tls.hosts.iter().filter(|(_, host)| !certificate.covers(host)) {
+            let message = format!(
+                "the certificate in Secret {name} is not for {host} but for {}; it is not shown for that host",
+                certificate.names.join(", ")
+            );
+            let field = field(&[Part::Key("hosts"), Part::At(*index)]);
+            findings.push(Finding::warning(plan.object(), &field, "CertificateMismatch", message));
+        }
+        findings
+    }
+}
+
+/// Whether two versions of a Secret hold the same certificate and key.
+fn holds_the_same(one: &Arc<Secret>, other: &Arc<Secret>) -> bool {
+    Arc::ptr_eq(one, other) || (one.data == other.data && one.string_data == other.string_data)
+}
