@@ -35,7 +35,7 @@ pub const SCHEDULE: [Duration; 10] = [
     Duration::from_millis(4500),
 ];
 /// The mean time between announcements after the burst.
-pub const REFRESH: Duration = Duration::from_secs(60);
+pub const REFRESH: Duration = Duration::from_mins(1);
 /// How far from [`REFRESH`] one may be, either way.
 pub const REFRESH_JITTER: Duration = Duration::from_secs(6);
 /// Shortest time between two defences of one VIP (RFC 5227 §2.4, `DEFEND_INTERVAL`).
@@ -294,7 +294,7 @@ impl Vip {
 fn refresh_after(vip: Ipv4Addr, round: u64) -> Duration {
     let spread = 2 * u64::try_from(REFRESH_JITTER.as_millis()).expect("some seconds");
     let jitter = mix(u64::from(vip.to_bits()) << 32 ^ round) % (spread + 1);
-    REFRESH - REFRESH_JITTER + Duration::from_millis(jitter)
+    REFRESH.saturating_sub(REFRESH_JITTER) + Duration::from_millis(jitter)
 }
 
 fn outgoing(frame: &Frame, vip: Ipv4Addr, purpose: Purpose) -> Outgoing {

@@ -80,8 +80,7 @@ impl Askers {
 }
 
 fn place(asker: MacAddr, vip: Ipv4Addr) -> usize {
-    let [a, b, c, d, e, f] = asker.octets();
-    let asker = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let asker = asker.octets().into_iter().fold(0, |number, octet| number << 8 | u64::from(octet));
     let mixed = mix(asker ^ (u64::from(vip.to_bits()) << 29));
     usize::try_from(mixed % Askers::SLOTS as u64).expect("a place is below the number of slots")
 }
@@ -109,7 +108,7 @@ mod tests {
         assert_eq!(pace.ready_at(2, start), start + Duration::from_millis(200));
         assert!(!pace.take(2, start + Duration::from_millis(199)));
         assert!(pace.take(2, start + Duration::from_millis(200)));
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert_eq!((0..9).filter(|_| pace.take(1, later)).count(), 4, "a rest fills it to the burst and no further");
     }
 

@@ -166,7 +166,7 @@ fn pool_usage(pool: &Pool, given: &BTreeSet<IpAddr>) -> PoolUsage {
 fn buggy_addresses(range: &AddressRange) -> u128 {
     let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else { return 0 };
     // Of the addresses below `end`: two for each whole block of 256, one more for the .0 of a block that is begun.
-    let below = |end: u64| (end / 256) * 2 + u64::from(end % 256 > 0);
+    let below = |end: u64| (end / 256) * 2 + u64::from(!end.is_multiple_of(256));
     u128::from(below(u64::from(last.to_bits()) + 1) - below(u64::from(first.to_bits())))
 }
 

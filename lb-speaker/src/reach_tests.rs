@@ -1,1 +1,130 @@
-//! Tests.
+//! Which VIP on which interface, and what is said of those on none.
+
+use config::object::ObjectName;
+use config::pool::PoolName;
+
+use super::*;
+
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+
+fn link(index: u32, name: &str, subnet: &str) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        mac: MacAddr(2, 0, 0, 0, 0, 1),
+        ready: true,
+        unfit: None,
+        kind: None,
+        subnets: vec![subnet.parse().unwrap()],
+    }
+}
+
+fn links() -> Vec<Link> {
+    vec![
+        Link { unfit: Some(Unfit::Loopback), ..link(1, "lo", "127.0.0.1/8") },
+        link(2, "eth0", "192.0.2.1/24"),
+        link(3, "eth1", "198.51.100.1/24"),
+        Link { kind: Some("veth".into()), ..link(4, "veth1", "203.0.113.1/24") },
+        Link { unfit: Some(Unfit::Member), ..link(5, "port0", "192.0.2.3/24") },
+        link(6, "same", "192.0.2.10/32"),
+    ]
+}
+
+fn planned(ip: IpAddr) -> Planned {
+    let (protocol, pool) = (Some(Protocol::Layer2), PoolName::new("lan"));
+    Planned { ips: vec![ip], pool, protocol, live: vec![ip], committed: true, refusal: None }
+}
+
+fn plan_of(planned: Planned) -> Plan {
+    Plan { services: BTreeMap::from([(ObjectName::new("default", "web"), planned)]), ..Plan::default() }
+}
+
+fn named(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+const HERE: Standpoint<'_> = Standpoint { node: "n", members: &["n"], named: &[], no_socket: None };
+
+/// The one entry of a plan: `interface` or `state: reason`.
+fn shown(planned: Planned, links: &[Link], from: Standpoint<'_>) -> String {
+    let plan = plan_of(planned);
+    let entry = entries(&plan, &layout(&plan, links, from), "n").remove(0);
+    match (entry.state, entry.interface, entry.reason) {
+        (VipState::Announcing, Some(interface), None) => interface,
+        (state, _, reason) => format!("{state:?}: {}", reason.unwrap_or_default()),
+    }
+}
+
+#[test]
+fn a_vip_goes_to_the_interface_on_its_subnet_or_to_those_named() {
+    let (eth1, both, gone, lo) = (named(&["eth1"]), named(&["eth0", "eth1", "eth9"]), named(&["eth9"]), named(&["lo"]));
+    let other = Ipv4Addr::new(203, 0, 113, 5);
+    for (vip, names, expected) in [
+        (VIP, &[][..], "eth0"),
+        (VIP, &eth1, "eth1"),
+        (VIP, &both, "eth0,eth1"),
+        (VIP, &gone, "Assigned: interface eth9 does not exist (yet)"),
+        (VIP, &lo, "Assigned: interface lo cannot announce: it is a loopback interface"),
+        (
+            other,
+            &[],
+            "Assigned: no interface is on a subnet with 203.0.113.5; name the interface to announce it on with --interface (veth1 (veth) was left out: it is virtual)",
+        ),
+    ] {
+        let from = Standpoint { named: names, ..HERE };
+        assert_eq!(shown(planned(IpAddr::V4(vip)), &links(), from), expected);
+    }
+}
+
+#[test]
+fn every_silence_has_its_reason() {
+    let vip = IpAddr::V4(VIP);
+    let down: Vec<Link> = links().into_iter().map(|link| Link { ready: false, ..link }).collect();
+    let bgp = Planned { protocol: Some(Protocol::Bgp), ..planned(vip) };
+    let uncommitted = Planned { live: vec![], ..planned(vip) };
+    let no_socket = Standpoint { no_socket: Some("run as root"), ..HERE };
+    for (planned, links, from, expected) in [
+        (bgp, links(), HERE, "BGP announcing is not built yet"),
+        (uncommitted, links(), HERE, "waiting for the address to be written"),
+        (
+            planned("127.0.0.10".parse().unwrap()),
+            links(),
+            no_socket,
+            "loopback address: reachable on this machine only",
+        ),
+        (planned("::1".parse().unwrap()), links(), HERE, "loopback address: reachable on this machine only"),
+        (planned("2001:db8::1".parse().unwrap()), links(), HERE, "IPv6 announcing (NDP) is not built yet"),
+        (planned(vip), links(), no_socket, "not announced: run as root"),
+        (planned(vip), down, HERE, "interface eth0 is down or has no carrier"),
+    ] {
+        let shown = shown(planned, &links, from);
+        assert!(shown.starts_with("Assigned: ") && shown.contains(expected), "{shown}");
+    }
+}
+
+#[test]
+fn an_interface_that_is_down_keeps_its_vips_for_when_it_is_up() {
+    let down: Vec<Link> = links().into_iter().map(|link| Link { ready: false, ..link }).collect();
+    let layout = layout(&plan_of(planned(IpAddr::V4(VIP))), &down, HERE);
+    assert_eq!(layout.ports, BTreeMap::from([(2, BTreeSet::from([VIP]))]));
+}
+
+#[test]
+fn only_the_owner_announces() {
+    // The ranking of 192.0.2.1 is c, a, b: see `election`.
+    let vip = "192.0.2.1".parse().unwrap();
+    for (node, expected) in [("c", "eth0"), ("a", "Assigned: node c announces it")] {
+        let from = Standpoint { node, members: &["a", "b", "c"], ..HERE };
+        assert_eq!(shown(planned(vip), &links(), from), expected);
+    }
+}
+
+#[test]
+fn sharers_are_each_announced_once_their_own_status_has_the_address() {
+    let vip = IpAddr::V4(VIP);
+    let waiting = Planned { live: vec![], committed: false, ..planned(vip) };
+    let mut plan = plan_of(waiting);
+    plan.services.insert(ObjectName::new("default", "z"), planned(vip));
+    let states: Vec<VipState> = entries(&plan, &layout(&plan, &links(), HERE), "n").iter().map(|it| it.state).collect();
+    assert_eq!(states, [VipState::Assigned, VipState::Announcing]);
+}

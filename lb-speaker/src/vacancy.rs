@@ -17,7 +17,7 @@ use crate::tenancy::Tenancies;
 /// A place in a pool: which of its ranges, then which address.
 type Position = (usize, IpAddr);
 /// A pool, by its position in the configuration, and a family.
-type Shelf = (usize, Family);
+type Row = (usize, Family);
 
 /// Not above any other.
 const LOWEST: Position = (0, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -29,11 +29,11 @@ pub(crate) struct Vacancies<'a> {
     /// First address, last address, pool and range of it, in the order of addresses.
     ranges: Vec<(IpAddr, IpAddr, usize, usize)>,
     /// Below this (range, offset) nothing is free.
-    cursors: HashMap<Shelf, (usize, u128)>,
+    cursors: HashMap<Row, (usize, u128)>,
     /// Where sharers of one mind are.
-    shared: HashMap<(Shelf, &'a Sharing), BTreeSet<Position>>,
+    shared: HashMap<(Row, &'a Sharing), BTreeSet<Position>>,
     /// Below this position no sharer has room for these ports.
-    full: HashMap<(Shelf, &'a Sharing, &'a [Port]), Position>,
+    full: HashMap<(Row, &'a Sharing, &'a [Port]), Position>,
 }
 
 impl<'a> Vacancies<'a> {
@@ -79,11 +79,11 @@ impl<'a> Vacancies<'a> {
         joined.or(free).map(|(_, ip)| ip)
     }
 
-    fn lowest_free(&mut self, shelf: Shelf, tenancies: &Tenancies<'_>) -> Option<Position> {
-        let pool = &self.pools[shelf.0];
-        let (at, offset) = self.cursors.entry(shelf).or_default();
+    fn lowest_free(&mut self, row: Row, tenancies: &Tenancies<'_>) -> Option<Position> {
+        let pool = &self.pools[row.0];
+        let (at, offset) = self.cursors.entry(row).or_default();
         while let Some(range) = pool.ranges.get(*at) {
-            let next = range.nth(*offset).filter(|ip| Family::of(*ip) == shelf.1);
+            let next = range.nth(*offset).filter(|ip| Family::of(*ip) == row.1);
             match next {
                 None => (*at, *offset) = (*at + 1, 0),
                 Some(ip) if tenancies.is_free(ip) && !(pool.avoid_buggy_ips && is_buggy(ip)) => return Some((*at, ip)),
@@ -96,14 +96,14 @@ impl<'a> Vacancies<'a> {
     /// The lowest address below `limit` whose sharers `claim` may join.
     fn lowest_joinable(
         &mut self,
-        shelf: Shelf,
+        row: Row,
         claim: &'a Claim,
         limit: Option<Position>,
         tenancies: &Tenancies<'_>,
     ) -> Option<Position> {
         let sharing = claim.sharing.as_ref()?;
-        let places = self.shared.get(&(shelf, sharing))?;
-        let full = self.full.entry((shelf, sharing, &claim.ports)).or_insert(LOWEST);
+        let places = self.shared.get(&(row, sharing))?;
+        let full = self.full.entry((row, sharing, &claim.ports)).or_insert(LOWEST);
         for place in places.range(*full..) {
             if limit.is_some_and(|limit| limit < *place) {
                 return None;

@@ -12,6 +12,8 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
 mod deliver;
+#[cfg(test)]
+mod lan_tests;
 mod links;
 mod responder;
 mod socket;

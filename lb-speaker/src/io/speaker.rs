@@ -212,7 +212,9 @@ impl Speaker {
                     Err(error) => {
                         self.retry = true;
                         let why = format!("cannot open a packet socket on {}: {error}", link.name);
-                        vips.iter().for_each(|vip| silence_on(layout, *vip, &link.name, &why));
+                        for vip in &vips {
+                            silence_on(layout, *vip, &link.name, &why);
+                        }
                         continue;
                     }
                 }
