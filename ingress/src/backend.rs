@@ -244,7 +244,7 @@ fn is_leaving_but_serving(endpoint: &Endpoint) -> bool {
     serving && conditions.and_then(|conditions| conditions.terminating) == Some(true)
 }
 
-/// 169.254.0.0/16 and fe80::/10.
+/// `169.254.0.0/16` and `fe80::/10`.
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

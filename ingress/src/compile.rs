@@ -115,7 +115,7 @@ pub fn compile(
     Compiled {
         table: Arc::new(table),
         report: report(snapshot, options, &plans, &addresses, findings),
-        routes: summary::routes(by_precedence(&hosts).into_iter().flat_map(|(_, host)| host.table.routes())),
+        routes: summary::routes(by_precedence(&hosts).into_values().flat_map(|host| host.table.routes())),
         certificates: summary::certificates(&certs),
         memory: Memory {
             plans: plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect(),

@@ -159,21 +159,20 @@ impl Endpoints {
     /// The less busy of two that pass `filter`.
     fn of_two(&self, random: u64, filter: impl Fn(&&Endpoint) -> bool) -> Option<&Endpoint> {
         let passing = || self.list.iter().filter(&filter);
-        let count = u32::try_from(passing().count()).unwrap_or(u32::MAX);
-        let (high, low) = ((random >> 32) as u32, (random & u64::from(u32::MAX)) as u32);
-        let first = scale(high, count)?;
+        let count = passing().count();
+        let first = scale(random, count)?;
         // Drawn from the others, so that two different ones are compared.
-        let Some(second) = scale(low, count - 1) else { return passing().nth(first) };
+        let Some(second) = scale(random.rotate_left(32), count - 1) else { return passing().nth(first) };
         let second = if second >= first { second + 1 } else { second };
         let (one, other) = (passing().nth(first)?, passing().nth(second)?);
         Some(if other.load.in_flight() < one.load.in_flight() { other } else { one })
     }
 }
 
-/// Maps 32 random bits evenly onto `0..count`; `None` if that is empty.
-fn scale(random: u32, count: u32) -> Option<usize> {
-    let scaled = (u64::from(random) * u64::from(count)) >> 32;
-    (count > 0).then(|| usize::try_from(scaled).ok()).flatten()
+/// Maps random bits evenly onto `0..count`; `None` if that is empty.
+fn scale(random: u64, count: usize) -> Option<usize> {
+    let scaled = (u128::from(random) * u128::try_from(count).ok()?) >> 64;
+    if count == 0 { None } else { usize::try_from(scaled).ok() }
 }
 
 #[cfg(test)]

@@ -18,23 +18,23 @@ const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// The classes of one snapshot.
 pub(super) struct Classes<'a> {
-    classes: &'a BTreeMap<ObjectName, Arc<IngressClass>>,
+    all: &'a BTreeMap<ObjectName, Arc<IngressClass>>,
     options: &'a CompileOptions,
     adopts_classless: bool,
 }
 
 impl<'a> Classes<'a> {
-    pub(super) fn new(classes: &'a BTreeMap<ObjectName, Arc<IngressClass>>, options: &'a CompileOptions) -> Self {
+    pub(super) fn new(all: &'a BTreeMap<ObjectName, Arc<IngressClass>>, options: &'a CompileOptions) -> Self {
         let is_ours = |class: &Arc<IngressClass>| controller(class) == Some(&options.controller);
-        let adopts_classless = options.watch_without_class || default_class(classes).is_some_and(is_ours);
-        Self { classes, options, adopts_classless }
+        let adopts_classless = options.watch_without_class || default_class(all).is_some_and(is_ours);
+        Self { all, options, adopts_classless }
     }
 
     /// Whether an Ingress is ours; an error if nobody will ever serve it.
     pub(super) fn owns(&self, name: &ObjectName, ingress: &Ingress) -> Result<bool, Finding> {
         let named = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
         if let Some(named) = named {
-            let class = self.classes.get(&ObjectName::cluster(named)).ok_or_else(|| missing(name, named))?;
+            let class = self.all.get(&ObjectName::cluster(named)).ok_or_else(|| missing(name, named))?;
             return Ok(controller(class) == Some(&self.options.controller));
         }
         let annotations = ingress.metadata.annotations.as_ref();

@@ -1,6 +1,7 @@
 //! The routes of every host, merged from all Ingresses that define it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::backends::Backends;
@@ -125,43 +126,55 @@ fn defaults(claims: &[Claim]) -> impl Iterator<Item = &Claim> {
 
 /// Makes the table of one host; `endpoints` are those of [`used`], in its order.
 fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -> HeldHost {
-    let mut routes = Vec::<Arc<Route>>::new();
-    let mut taken = HashMap::<(String, PathType), usize>::new();
-    let mut shadowed = Vec::new();
+    let mut merged = Merged { host, taken: HashMap::new(), shadowed: Vec::new() };
     let mut remaining = endpoints.iter();
-    let route = |claim: &Claim, path: PathMatch, endpoints: Option<&Arc<Endpoints>>| {
-        let endpoints = Arc::clone(endpoints?);
-        Some(Arc::new(Route { ingress: claim.plan.name.clone(), host: host.clone(), path, endpoints }))
-    };
     for claim in &claims {
-        for (path, backend) in claim.paths() {
-            let made = route(claim, path.clone(), remaining.next());
-            match taken.get(&(path.canonical().to_owned(), path.kind())) {
-                Some(at) => shadowed.push(shadowed_by(claim, backend, &routes[*at])),
-                None => {
-                    taken.insert((path.canonical().to_owned(), path.kind()), routes.len());
-                    routes.extend(made);
-                }
+        for ((path, backend), endpoints) in claim.paths().zip(&mut remaining) {
+            let key = (path.canonical().to_owned(), path.kind());
+            merged.add(claim, backend, path, endpoints, key);
+        }
+    }
+    // A rule for `/` leaves nothing to a default backend, and one default backend nothing to the next.
+    let everything = PathMatch::everything();
+    let prefix = ("/".to_owned(), PathType::Prefix);
+    let own = (everything.canonical().to_owned(), everything.kind());
+    let with_default = defaults(&claims).filter_map(|claim| Some((claim, claim.plan.default.as_ref()?)));
+    for ((claim, backend), endpoints) in with_default.zip(&mut remaining) {
+        let key = if merged.taken.contains_key(&prefix) { &prefix } else { &own };
+        merged.add(claim, backend, &everything, endpoints, key.clone());
+    }
+    let Merged { taken, shadowed, .. } = merged;
+    HeldHost { table: Arc::new(HostTable::new(taken.into_values().collect())), claims, endpoints, shadowed }
+}
+
+/// The routes of one host so far.
+struct Merged<'a> {
+    host: &'a HostMatch,
+    taken: HashMap<(String, PathType), Arc<Route>>,
+    shadowed: Vec<Finding>,
+}
+
+impl Merged<'_> {
+    /// Adds a route unless an earlier one has its key.
+    fn add(
+        &mut self,
+        claim: &Claim,
+        backend: &Backend,
+        path: &PathMatch,
+        endpoints: &Arc<Endpoints>,
+        key: (String, PathType),
+    ) {
+        match self.taken.entry(key) {
+            // That an Ingress with a rule for `/` has a default backend as well is no mistake.
+            Entry::Occupied(_) if backend.is_default() && claim.rule.is_some() => {}
+            Entry::Occupied(first) => self.shadowed.push(shadowed_by(claim, backend, first.get())),
+            Entry::Vacant(free) => {
+                let (host, endpoints) = (self.host.clone(), Arc::clone(endpoints));
+                let ingress = claim.plan.name.clone();
+                free.insert(Arc::new(Route { ingress, host, path: path.clone(), endpoints }));
             }
         }
     }
-    // A rule for `/` leaves nothing to a default backend.
-    let mut fallback: Option<Arc<Route>> =
-        routes.iter().find(|route| route.path.stem().is_empty() && route.path.kind() != PathType::Exact).cloned();
-    for claim in defaults(&claims) {
-        let Some(backend) = &claim.plan.default else { continue };
-        let made = route(claim, PathMatch::everything(), remaining.next());
-        match &fallback {
-            Some(first) if claim.rule.is_none() => shadowed.push(shadowed_by(claim, backend, first)),
-            Some(_) => {}
-            None => {
-                fallback.clone_from(&made);
-                routes.extend(made);
-            }
-        }
-    }
-    drop(taken);
-    HeldHost { table: Arc::new(HostTable::new(routes)), claims, endpoints, shadowed }
 }
 
 fn shadowed_by(claim: &Claim, backend: &Backend, first: &Route) -> Finding {
@@ -186,9 +199,7 @@ fn findings_of(plan: &IngressPlan, backend: &Backend, endpoints: &Endpoints) -> 
         });
     }
     if !endpoints.refused().is_empty() {
-        let refused: HashSet<String> = endpoints.refused().iter().map(ToString::to_string).collect();
-        let mut refused: Vec<_> = refused.into_iter().collect();
-        refused.sort();
+        let refused: Vec<String> = endpoints.refused().iter().map(ToString::to_string).collect();
         let message = format!(
             "endpoints of Service {} are not used, since they lead nowhere or back to this machine: {}",
             endpoints.key().service,

@@ -205,6 +205,11 @@ impl Backend {
         field
     }
 
+    /// Whether it is the `defaultBackend`.
+    pub(super) const fn is_default(&self) -> bool {
+        self.at.is_none()
+    }
+
     /// The path of the rule, or the default backend.
     pub(super) fn rule_field(&self) -> Vec<Part> {
         match self.at {

@@ -75,23 +75,22 @@ pub(super) struct Seen<'a> {
     pub(super) framing: Framing,
     pub(super) expects_continue: bool,
     pub(super) keep_alive: bool,
+    /// The protocol; empty if it is more than one, or comes with settings of another.
     upgrade: Option<&'a [u8]>,
     connection_upgrade: bool,
-    has_settings: bool,
 }
 
 impl Seen<'_> {
     /// What the client wants to switch to; only a WebSocket handshake as RFC 6455 §4.1 writes it is one.
     pub(super) fn upgrade(&self, method: &str, version: Version) -> Upgrade {
         let Some(protocol) = self.upgrade else {
-            return if self.has_settings || self.connection_upgrade { Upgrade::Strip } else { Upgrade::None };
+            return if self.connection_upgrade { Upgrade::Strip } else { Upgrade::None };
         };
         let is_handshake = protocol.eq_ignore_ascii_case(b"websocket")
             && self.connection_upgrade
             && method == "GET"
             && version == Version::Http11
-            && matches!(self.framing, Framing::None | Framing::Length(0))
-            && !self.has_settings;
+            && matches!(self.framing, Framing::None | Framing::Length(0));
         if is_handshake { Upgrade::WebSocket } else { Upgrade::Strip }
     }
 }
@@ -105,7 +104,6 @@ pub(super) fn examine(fields: Fields<'_>, version: Version) -> Result<Seen<'_>, 
         keep_alive: version == Version::Http11,
         upgrade: None,
         connection_upgrade: false,
-        has_settings: false,
     };
     let mut encoding = false;
     for field in fields {
@@ -124,7 +122,7 @@ pub(super) fn examine(fields: Fields<'_>, version: Version) -> Result<Seen<'_>, 
             }
             10 if field.is("connection") => read_connection(&mut seen, field.value)?,
             14 if field.is("content-length") => set_length(&mut seen, field.value)?,
-            14 if field.is("http2-settings") => seen.has_settings = true,
+            14 if field.is("http2-settings") => seen.upgrade = Some(b""),
             17 if field.is("transfer-encoding") => {
                 if encoding || version == Version::Http10 || !field.value.eq_ignore_ascii_case(b"chunked") {
                     // Unknown codings are 501 (RFC 9112 §6.1); in 1.0 there is none at all.
@@ -211,7 +209,7 @@ pub fn is_protected_field(name: &[u8]) -> bool {
     const FAMILIES: [&str; 5] = ["x-forwarded-", "x-original-", "x-auth-", "sec-", "x-scheme"];
     let begins =
         |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family.as_bytes()));
-    NAMES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())) || FAMILIES.iter().any(|family| begins(&family))
+    NAMES.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes())) || FAMILIES.iter().any(begins)
 }
 
 /// RFC 9110 §5.6.2.

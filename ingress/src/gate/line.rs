@@ -5,6 +5,7 @@ use super::field::is_token;
 use super::{GateError, Limits, Version};
 
 /// A request line, taken apart.
+#[derive(Clone, Copy)]
 pub(super) struct Line<'a> {
     pub(super) method: &'a str,
     pub(super) target: &'a str,

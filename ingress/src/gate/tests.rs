@@ -4,8 +4,7 @@ use super::*;
 
 /// A head around these request line and fields, all lines ended properly.
 fn head(line: &str, fields: &[&str]) -> String {
-    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
-    format!("{line}\r\n{fields}\r\n")
+    [&[line], fields, &["", ""]].concat().join("\r\n")
 }
 
 fn get(fields: &[&str]) -> String {
