@@ -124,10 +124,11 @@ impl Keeper {
         self.memory = read.unwrap_or_else(|| std::mem::take(&mut self.memory));
     }
 
-    /// Commits `memory`; whether it is committed now. While writing fails, attempts are spaced out.
+    /// Commits `memory`; whether it is committed now. While writing fails, attempts are spaced out, and go on even if
+    /// nothing is left to write, to find out when it works again.
     pub(super) fn commit(&mut self, memory: Memory, now: Instant) -> bool {
-        if memory == self.memory {
-            self.disk.iter_mut().for_each(Disk::nothing_to_write);
+        let failing = self.disk.as_ref().is_some_and(|disk| disk.failure.is_some());
+        if memory == self.memory && !failing {
             return true;
         }
         let written = match &mut self.disk {
@@ -233,13 +234,6 @@ impl Disk {
                 self.failure = Some(error.to_string());
                 None
             }
-        }
-    }
-
-    /// What could not be written is no longer wanted.
-    fn nothing_to_write(&mut self) {
-        if self.lock.is_some() && self.failure.take().is_some() && self.config_failure.is_none() {
-            self.backoff.succeeded();
         }
     }
 

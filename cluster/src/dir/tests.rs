@@ -1,5 +1,6 @@
 //! Real folders, watched by a real [`Cluster`].
 
+mod crash;
 mod harness;
 mod manifests;
 mod state;

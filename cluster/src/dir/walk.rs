@@ -18,7 +18,7 @@ pub(super) type Identity = (u64, u64);
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Manifest files; `None` for a link that leads nowhere.
+    /// Manifest files; an error for a link that leads nowhere.
     pub(super) files: BTreeMap<PathBuf, Result<Signature, io::Error>>,
     /// Folders that cannot be listed.
     pub(super) failed: Vec<(PathBuf, io::Error)>,

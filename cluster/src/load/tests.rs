@@ -7,9 +7,9 @@ use super::*;
 const POOLS: &str = "address-pools:\n- name: edge\n  protocol: layer2\n  addresses: [192.0.2.0/28]\n";
 
 fn map(name: &str, config: &str) -> String {
-    let config: String = config.lines().map(|line| format!("    {line}\n")).collect();
+    let config = config.trim_end().replace('\n', "\n    ");
     format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{namespace: metallb-system, name: {name}}}\ndata:\n  config: |\n{config}"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{namespace: metallb-system, name: {name}}}\ndata:\n  config: |\n    {config}\n"
     )
 }
 

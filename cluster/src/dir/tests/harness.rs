@@ -20,17 +20,27 @@ use crate::{Cluster, DirError, DirOptions, Leadership};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two folders, `manifests` and `state`.
-pub(super) struct Folders(TempDir);
+pub(super) struct Folders {
+    path: PathBuf,
+    /// Removes them in the end, if they are ours.
+    _owned: Option<TempDir>,
+}
 
 impl Folders {
     pub(super) fn new() -> Self {
-        let folders = Self(TempDir::new().unwrap());
+        let owned = TempDir::new().unwrap();
+        let folders = Self { path: owned.path().to_owned(), _owned: Some(owned) };
         fs::create_dir(folders.manifests()).unwrap();
         folders
     }
 
+    /// Folders that another process made.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path, _owned: None }
+    }
+
     pub(super) fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     pub(super) fn manifests(&self) -> PathBuf {
