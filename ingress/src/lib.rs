@@ -8,6 +8,7 @@
 //!
 //! Everything here but `io` is a function of its arguments.
 
+pub mod access;
 pub mod answer;
 pub mod backend;
 pub mod certs;
@@ -16,6 +17,8 @@ pub mod endpoints;
 pub mod gate;
 pub mod headers;
 pub mod host;
+pub mod io;
+pub mod metrics;
 pub mod path;
 pub mod routes;
 pub mod summary;

@@ -1,0 +1,215 @@
+//! From snapshots to the table in force, and from start to drain.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use config::snapshot::Snapshot;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::access_writer::Writer;
+use super::listen::Listener;
+use super::proxy::Gateway;
+use super::worker::{Seat, Worker};
+use super::{IngressError, IngressOptions, IngressPorts, Timeouts, tls};
+use crate::certs::{Certificate, generate_default};
+use crate::compile::{CompileOptions, Compiled, compile};
+use crate::routes::RouteTable;
+
+/// Serves `ports.snapshots` on `listeners` until shutdown is asked for; returns after the drain.
+pub(super) async fn run(
+    options: IngressOptions,
+    timeouts: Timeouts,
+    listeners: Vec<Listener>,
+    mut ports: IngressPorts,
+) -> Result<(), IngressError> {
+    tls::install_crypto_provider();
+    let shutdown = ports.shutdown.clone();
+    let first = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        snapshot = next_snapshot(&mut ports, None) => snapshot?,
+    };
+    let recipe = Recipe { options: options.compile.clone(), default: Arc::new(generate_default(Timestamp::now())?) };
+    let compiled = recipe.compile(Arc::clone(&first), None).await.ok_or(IngressError::Compile)?;
+    let table = Arc::new(ArcSwap::from(Arc::clone(&compiled.table)));
+    let writer = Writer::start().map_err(|source| IngressError::Worker { worker: 0, source })?;
+    let drain = CancellationToken::new();
+    // Whatever ends this function also ends the workers.
+    let _guard = drain.clone().drop_guard();
+    let hall = Hall { options: &options, timeouts: Arc::new(timeouts), table: &table, ports: &ports, writer: &writer };
+    let (workers, accepting) = hall.open(listeners, &drain)?;
+    for (worker, accepts) in accepting.into_iter().enumerate() {
+        accepts.await.map_err(|_| IngressError::WorkerLost { worker })?;
+    }
+    publish(&ports, &compiled);
+    let ready = std::mem::replace(&mut ports.ready, oneshot::channel().0);
+    let _ = ready.send(());
+    let state = State { snapshot: first, compiled };
+    let result = steer(&recipe, &mut ports, &table, state, workers, &drain).await;
+    tokio::task::spawn_blocking(move || writer.finish()).await.ok();
+    result
+}
+
+/// What is in force.
+struct State {
+    snapshot: Arc<Snapshot>,
+    compiled: Arc<Compiled>,
+}
+
+/// Swaps tables until shutdown, then waits for the workers.
+async fn steer(
+    recipe: &Recipe,
+    ports: &mut IngressPorts,
+    table: &ArcSwap<RouteTable>,
+    mut state: State,
+    workers: Vec<Worker>,
+    drain: &CancellationToken,
+) -> Result<(), IngressError> {
+    let mut ends: FuturesUnordered<_> = workers.into_iter().map(end_of).collect();
+    let shutdown = ports.shutdown.clone();
+    let result = loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break Ok(()),
+            Some((worker, _)) = ends.next() => break Err(IngressError::WorkerLost { worker }),
+            snapshot = next_snapshot(ports, Some(&state.snapshot)) => match snapshot {
+                Ok(snapshot) => {
+                    let previous = Some(Arc::clone(&state.compiled));
+                    state.snapshot = Arc::clone(&snapshot);
+                    if let Some(next) = recipe.compile(snapshot, previous).await {
+                        table.store(Arc::clone(&next.table));
+                        publish(ports, &next);
+                        state.compiled = next;
+                    }
+                }
+                Err(error) => break Err(error),
+            },
+        }
+    };
+    drain.cancel();
+    while let Some((worker, is_well)) = ends.next().await {
+        if !is_well {
+            tracing::error!(worker, "the worker panicked; this is a bug, please report the lines before this one");
+        }
+    }
+    result
+}
+
+/// The number of a worker, and whether it ended without a panic.
+async fn end_of(worker: Worker) -> (usize, bool) {
+    let is_well = worker.ended.await.is_ok();
+    // The thread has told that it is done, or is unwinding; either way this takes no time.
+    let _ = tokio::task::spawn_blocking(move || worker.thread.join()).await;
+    (worker.index, is_well)
+}
+
+/// The newest snapshot that is not the one `seen` last.
+async fn next_snapshot(ports: &mut IngressPorts, seen: Option<&Arc<Snapshot>>) -> Result<Arc<Snapshot>, IngressError> {
+    loop {
+        let newest = ports.snapshots.borrow_and_update().clone();
+        match newest {
+            Some(newest) if seen.is_none_or(|seen| !Arc::ptr_eq(seen, &newest)) => return Ok(newest),
+            _ => ports.snapshots.changed().await.map_err(|_| IngressError::SourceLost)?,
+        }
+    }
+}
+
+/// What tables are made with.
+struct Recipe {
+    options: CompileOptions,
+    /// Shown to clients that ask for no name we have a certificate for; one per process, as clients may pin it.
+    default: Arc<Certificate>,
+}
+
+impl Recipe {
+    /// Compiles on a thread that may be blocked; `None`, and a line in the log, if that panicked.
+    async fn compile(&self, snapshot: Arc<Snapshot>, previous: Option<Arc<Compiled>>) -> Option<Arc<Compiled>> {
+        let (options, default) = (self.options.clone(), Arc::clone(&self.default));
+        let work = move || compile(&snapshot, &options, &default, previous.as_deref(), Timestamp::now());
+        match tokio::task::spawn_blocking(work).await {
+            Ok(compiled) => Some(Arc::new(compiled)),
+            Err(error) => {
+                tracing::error!(%error, "the routes could not be compiled and stay as they were; this is a bug");
+                None
+            }
+        }
+    }
+}
+
+/// Tells everybody what is in force now.
+fn publish(ports: &IngressPorts, compiled: &Compiled) {
+    ports.reports.send_replace(Arc::new(compiled.report.clone()));
+    ports.routes.send_replace(Arc::new(compiled.routes.clone()));
+    ports.certificates.send_replace(Arc::new(compiled.certificates.clone()));
+    let metrics = &ports.metrics;
+    metrics.retain(&compiled.routes.iter().map(|route| &route.ingress).collect::<BTreeSet<_>>());
+    metrics.swaps.inc();
+    metrics.last_swap.set(Timestamp::now().as_second());
+    metrics.routes.set(i64::try_from(compiled.routes.len()).unwrap_or(i64::MAX));
+    tracing::info!(
+        routes = compiled.routes.len(),
+        certificates = compiled.certificates.len(),
+        problems = compiled.report.problems.len(),
+        "a route table is in force"
+    );
+}
+
+/// What all workers are made of.
+struct Hall<'a> {
+    options: &'a IngressOptions,
+    timeouts: Arc<Timeouts>,
+    table: &'a Arc<ArcSwap<RouteTable>>,
+    ports: &'a IngressPorts,
+    writer: &'a Writer,
+}
+
+impl Hall<'_> {
+    /// Starts the workers; each tells when it accepts.
+    fn open(
+        &self,
+        listeners: Vec<Listener>,
+        drain: &CancellationToken,
+    ) -> Result<(Vec<Worker>, Vec<oneshot::Receiver<()>>), IngressError> {
+        let tls = tls::server_config(Arc::clone(self.table)).map_err(IngressError::Tls)?;
+        let mut seats: Vec<Vec<_>> = (0..self.options.workers).map(|_| Vec::new()).collect();
+        for listener in listeners {
+            for (seat, socket) in seats.iter_mut().zip(listener.sockets) {
+                seat.push((listener.scheme, listener.address, socket));
+            }
+        }
+        let mut workers = Vec::new();
+        let mut accepting = Vec::new();
+        for (index, sockets) in seats.into_iter().enumerate() {
+            let (ready, accepts) = oneshot::channel();
+            let log = self.writer.log(self.options.access_log, Arc::clone(&self.ports.metrics));
+            let gateway = Gateway::new(
+                Arc::clone(self.table),
+                Arc::clone(&self.timeouts),
+                Arc::clone(&self.ports.metrics),
+                Arc::clone(&log),
+                Arc::new(AtomicBool::new(false)),
+            );
+            let seat = Seat {
+                index,
+                sockets,
+                tls: TlsAcceptor::from(Arc::clone(&tls)),
+                gateway,
+                log,
+                metrics: Arc::clone(&self.ports.metrics),
+                timeouts: Arc::clone(&self.timeouts),
+                drain_timeout: self.options.drain_timeout,
+                drain: drain.clone(),
+                ready,
+            };
+            workers.push(seat.start().map_err(|source| IngressError::Worker { worker: index, source })?);
+            accepting.push(accepts);
+        }
+        Ok((workers, accepting))
+    }
+}

@@ -1,0 +1,264 @@
+//! One request on its way through the proxy: what is known of it, and what becomes of it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, REFERER, UPGRADE, USER_AGENT};
+use http::uri::PathAndQuery;
+use jiff::Timestamp;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use super::access_writer::Log;
+use super::conn::BodyFault;
+use super::proxy::{LocalRoute, Shared, conn};
+use super::upstream::Attempts;
+use crate::access::Entry;
+use crate::answer::Fault;
+use crate::gate::GateError;
+use crate::gate::authority::Authority;
+use crate::{headers, path};
+
+/// The status in the log of a request whose client left before the answer; nginx's number.
+pub(super) const CLIENT_GONE: u16 = 499;
+
+/// What the hooks keep of a request.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    shared: Arc<Shared>,
+    started: Instant,
+    route: Option<Arc<LocalRoute>>,
+    /// The authority as the client wrote it.
+    host: String,
+    request_id: String,
+    /// The path to send, if it is not the one that came.
+    rewritten: Option<String>,
+    /// Whether the endpoint was asked for an upgrade.
+    asked_upgrade: bool,
+    pub(super) attempts: Attempts,
+    /// What was answered, unless an answer of the endpoint was begun.
+    pub(super) status: u16,
+}
+
+impl Exchange {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            started: Instant::now(),
+            route: None,
+            host: String::new(),
+            request_id: String::new(),
+            rewritten: None,
+            asked_upgrade: false,
+            attempts: Attempts::default(),
+            status: CLIENT_GONE,
+        }
+    }
+
+    /// Finds out where the request is to go, or why it goes nowhere.
+    pub(super) fn accept(
+        &mut self,
+        session: &Session,
+        find: impl FnOnce(&str, &str) -> Option<Arc<LocalRoute>>,
+    ) -> Result<(), Fault> {
+        let request = session.req_header();
+        self.request_id = headers::request_id(&request.headers, fastrand::u128(..));
+        let host = match authority(request) {
+            Some(written) => {
+                let authority = Authority::parse(written).ok_or(Fault::Head(GateError::Host))?;
+                written.clone_into(&mut self.host);
+                authority.host()
+            }
+            // Only HTTP/1.0 may leave it out; the gate has seen to that.
+            None if request.version == http::Version::HTTP_10 => "".into(),
+            None => return Err(Fault::Head(GateError::HostMissing)),
+        };
+        let target = str::from_utf8(request.raw_path()).map_err(|_| Fault::Head(GateError::Target))?;
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        // The one target without a path is that of `OPTIONS *`, which asks about all of a host.
+        let path = path::normalise(if path == "*" { "/" } else { path })?;
+        let route = find(&host, path.matched()).ok_or(Fault::NoRoute)?;
+        if path.is_reshaped() {
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+            self.rewritten = Some(format!("{}{query}", path.sent()));
+        }
+        let has_endpoints = !route.route.endpoints.list().is_empty();
+        self.route = Some(route);
+        if has_endpoints { Ok(()) } else { Err(Fault::NoEndpoint) }
+    }
+
+    /// The route that was found.
+    pub(super) fn route(&self) -> Result<&Arc<LocalRoute>> {
+        self.route.as_ref().ok_or_else(|| status_error(404))
+    }
+
+    /// Makes the endpoint's request of the client's.
+    pub(super) fn prepare(&mut self, session: &Session, request: &mut RequestHeader) -> Result<()> {
+        // Pingora has removed any other wish than a complete WebSocket handshake.
+        self.asked_upgrade = request.headers.contains_key(UPGRADE);
+        if let Some(path) = &self.rewritten {
+            let target: PathAndQuery = path.parse().map_err(|_| status_error(400))?;
+            request.set_uri(target.into());
+        }
+        if session.is_http2() {
+            join_cookies(request)?;
+        }
+        let tls = is_tls(session);
+        let port = session.server_addr().and_then(PeerAddr::as_inet).map_or(0, SocketAddr::port);
+        let plan = headers::Plan::new(
+            &request.headers,
+            &headers::Arrival {
+                client: client(session).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+                tls,
+                port,
+                authority: &self.host,
+                request_id: &self.request_id,
+                websocket: self.asked_upgrade,
+            },
+        );
+        for name in &plan.remove {
+            request.remove_header(name);
+        }
+        for (name, value) in plan.set {
+            request.insert_header(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// Lets an upgrade through that was asked for; any other 101 is a fault of the endpoint.
+    pub(super) fn accept_upgrade(&self, session: &mut Session, answer: &ResponseHeader) -> Result<()> {
+        let is_http11 = answer.version == http::Version::HTTP_11;
+        let Some(conn) = conn(session).filter(|_| self.asked_upgrade && is_http11) else {
+            return Err(status_error(502).into_up());
+        };
+        conn.open_tunnel();
+        session.set_read_timeout(Some(self.shared.timeouts.tunnel));
+        Ok(())
+    }
+
+    /// Writes the short page for `fault`.
+    pub(super) async fn write_page(&mut self, session: &mut Session, fault: Fault) -> Result<()> {
+        self.status = fault.status();
+        let request = session.req_header();
+        let is_head = request.method == http::Method::HEAD;
+        let page = fault.page(request.headers.get(ACCEPT).map(HeaderValue::as_bytes), &self.request_id);
+        let mut head = ResponseHeader::build(fault.status(), Some(4))?;
+        head.insert_header(CONTENT_TYPE, page.content_type)?;
+        head.insert_header(CONTENT_LENGTH, page.body.len())?;
+        session.write_response_header(Box::new(head), is_head).await?;
+        if is_head {
+            return Ok(());
+        }
+        session.write_response_body(Some(page.body.into()), true).await
+    }
+
+    /// Counts and logs the request; its answer is complete or never will be.
+    pub(super) fn finish(&mut self, session: &Session, log: &Arc<Log>) {
+        let begun = session.response_written().map(|answer| answer.status);
+        let begun = begun.filter(|status| !status.is_informational() || status.as_u16() == 101);
+        let status = begun.map_or(self.status, |status| status.as_u16());
+        let duration = self.started.elapsed();
+        let recorder = self.route.as_ref().map_or(&self.shared.nobody, |local| &local.recorder);
+        recorder.record(session.req_header().method.as_str(), status, duration.as_secs_f64());
+        if !log.is_on() {
+            return;
+        }
+        self.attempts.end(session.upstream_body_bytes_received() as u64);
+        let request = session.req_header();
+        let text = |name| request.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let route = self.route.as_deref().map(|local| &*local.route);
+        log.write(&Entry {
+            time: Timestamp::now(),
+            client: client(session),
+            method: request.method.as_str(),
+            target: &String::from_utf8_lossy(request.raw_path()),
+            protocol: if session.is_http2() { "HTTP/2.0" } else { "HTTP/1.1" },
+            scheme: if is_tls(session) { "https" } else { "http" },
+            host: &self.host,
+            status,
+            bytes_sent: session.body_bytes_sent() as u64,
+            bytes_received: session.body_bytes_read() as u64,
+            duration,
+            referer: text(REFERER),
+            user_agent: text(USER_AGENT),
+            request_id: &self.request_id,
+            ingress: route.map(|route| (&*route.ingress.namespace, &*route.ingress.name)),
+            service: route.map(|route| (&*route.service().name, route.port() as &dyn std::fmt::Display)),
+            attempts: self.attempts.done(),
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.metrics.panics.inc();
+        }
+    }
+}
+
+/// Whether the client came over TLS.
+pub(super) fn is_tls(session: &Session) -> bool {
+    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+/// The client's address.
+fn client(session: &Session) -> Option<IpAddr> {
+    session.client_addr().and_then(PeerAddr::as_inet).map(|client| client.ip().to_canonical())
+}
+
+/// The authority of a request as it is written: of the target, else of the `Host` field.
+fn authority(request: &RequestHeader) -> Option<&str> {
+    let host = || request.headers.get(HOST)?.to_str().ok();
+    request.uri.authority().map(http::uri::Authority::as_str).or_else(host)
+}
+
+/// HTTP/2 may split `Cookie` into crumbs; HTTP/1.1 must not (RFC 9113 §8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut crumbs = request.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return Ok(()) };
+    let mut joined = [first, second].join(&b"; "[..]);
+    for crumb in crumbs {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb);
+    }
+    let value = HeaderValue::from_bytes(&joined).map_err(|_| status_error(400))?;
+    request.insert_header(COOKIE, value)
+}
+
+/// An error that is answered with `status`.
+#[expect(clippy::unnecessary_box_returns, reason = "Pingora's errors are boxed")]
+pub(super) fn status_error(status: u16) -> Box<Error> {
+    Error::new(ErrorType::HTTPStatus(status))
+}
+
+/// Whose fault an error is; `None` if the client is gone, so that nobody is to be told.
+pub(super) fn fault_of(error: &Error, body: Option<BodyFault>) -> Option<Fault> {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(400), _) => Some(Fault::BadRequest),
+        (ErrorType::HTTPStatus(404), _) => Some(Fault::NoRoute),
+        (ErrorType::HTTPStatus(503), _) => Some(Fault::NoEndpoint),
+        (_, ErrorSource::Downstream) => match (body, error.etype()) {
+            (Some(BodyFault::Chunk(_)), _) | (None, ErrorType::InvalidHTTPHeader) => Some(Fault::BadRequest),
+            (Some(BodyFault::Slow), _) | (None, ErrorType::ReadTimedout) => Some(Fault::RequestTimeout),
+            (None, _) => None,
+        },
+        (etype, ErrorSource::Upstream) => Some(upstream_fault(etype)),
+        _ => Some(Fault::Internal),
+    }
+}
+
+fn upstream_fault(etype: &ErrorType) -> Fault {
+    match etype {
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => Fault::BackendTimeout,
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::SocketError
+        | ErrorType::BindError => Fault::ConnectFailed,
+        _ => Fault::BadAnswer,
+    }
+}

@@ -1,0 +1,319 @@
+//! What happens to one request: the hooks that Pingora calls, in their order.
+//!
+//! ```text
+//!  request_filter ─> upstream_peer ─> upstream_request_filter ─> upstream_response_filter ─> logging
+//!  route, or 404     endpoint    ^    headers, path              clean, 101 only if asked    metrics, log
+//!  and 503 pages                 └── fail_to_connect: another endpoint
+//!                                    error_while_proxy: again, if nothing can happen twice
+//! ```
+//!
+//! Decisions are made elsewhere: which route ([`crate::routes`]), which endpoint ([`crate::endpoints`]), which fields
+//! ([`crate::headers`]), whose fault ([`crate::answer`]).
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use async_trait::async_trait;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+use tokio::time::Instant;
+
+use super::access_writer::Log;
+use super::conn::Conn;
+use super::exchange::Exchange;
+use super::upstream::{self, MAX_TRIES};
+use super::{Timeouts, exchange, response};
+use crate::answer::Fault;
+use crate::metrics::{IngressMetrics, Recorder};
+use crate::routes::{Route, RouteTable};
+
+/// Idle connections to endpoints that one worker keeps (ingress-nginx: `upstream-keepalive-connections`).
+const POOL: usize = 320;
+
+/// A worker's proxy around its gateway.
+pub(super) fn http_proxy(gateway: Gateway, timeouts: &Timeouts) -> HttpProxy<Gateway> {
+    let conf = ServerConf {
+        threads: 1,
+        max_retries: MAX_TRIES,
+        upstream_keepalive_pool_size: POOL,
+        // Endpoints are reached in cleartext. Without this, every worker would read the system's CA certificates,
+        // and a machine that has none would not start.
+        ca_file: Some("/dev/null".to_owned()),
+        ..ServerConf::default()
+    };
+    let mut proxy = HttpProxy::new(gateway, Arc::new(conf));
+    proxy.handle_init_modules();
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(timeouts.idle);
+    proxy.server_options = Some(options);
+    proxy.h2_options = Some(h2_options());
+    proxy
+}
+
+/// Bounded in every direction (hardening rules for HTTP/2; Pingora's defaults leave the resets to h2's 1 024).
+fn h2_options() -> H2Options {
+    let mut options = default_h2_options();
+    options
+        .max_header_list_size(32 * 1024)
+        .max_concurrent_streams(100)
+        .initial_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buffer_size(64 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(Some(100));
+    options
+}
+
+/// The hooks of one worker.
+pub(super) struct Gateway {
+    shared: Arc<Shared>,
+    routes: Mutex<RouteCache>,
+    log: Arc<Log>,
+    /// The zero of the clock that endpoints are told.
+    epoch: Instant,
+    draining: Arc<AtomicBool>,
+}
+
+/// What the hooks and the exchanges of one worker share; one per worker, so that counting references stays on its core.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) metrics: Arc<IngressMetrics>,
+    pub(super) timeouts: Arc<Timeouts>,
+    /// For requests that no Ingress is for.
+    pub(super) nobody: Recorder,
+}
+
+/// A route with what a worker keeps ready for it.
+#[derive(Debug)]
+pub(super) struct LocalRoute {
+    pub(super) route: Arc<Route>,
+    pub(super) recorder: Recorder,
+    /// Keeps the connections of different policies apart.
+    pub(super) group: u64,
+}
+
+/// The table in force, and the routes of it that this worker has used.
+struct RouteCache {
+    table: Cache<Arc<ArcSwap<RouteTable>>, Arc<RouteTable>>,
+    /// Whose routes are in [`Self::used`].
+    of: Arc<RouteTable>,
+    /// By address, which is unique for as long as the value keeps the route alive.
+    used: HashMap<usize, Arc<LocalRoute>>,
+}
+
+impl Gateway {
+    /// The hooks of one worker.
+    pub(super) fn new(
+        table: Arc<ArcSwap<RouteTable>>,
+        timeouts: Arc<Timeouts>,
+        metrics: Arc<IngressMetrics>,
+        log: Arc<Log>,
+        draining: Arc<AtomicBool>,
+    ) -> Self {
+        let of = table.load_full();
+        let routes = Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new() });
+        let nobody = metrics.recorder(None);
+        let shared = Arc::new(Shared { metrics, timeouts, nobody });
+        Self { shared, routes, log, epoch: Instant::now(), draining }
+    }
+
+    /// Set when the drain begins; answers then tell clients to close.
+    pub(super) fn draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.draining)
+    }
+
+    /// Milliseconds on the clock that endpoints are told.
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Finds the route for a request; loads the table once.
+    fn find(&self, host: &str, path: &str) -> Option<Arc<LocalRoute>> {
+        let mut cache = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let RouteCache { table, of, used } = &mut *cache;
+        let table = table.load();
+        if !Arc::ptr_eq(table, of) {
+            *of = Arc::clone(table);
+            used.clear();
+        }
+        let route = table.find(host, path)?;
+        let local = used.entry(Arc::as_ptr(route) as usize).or_insert_with(|| {
+            let mut hasher = DefaultHasher::new();
+            route.endpoints.key().hash(&mut hasher);
+            let recorder = self.shared.metrics.recorder(Some(&route.ingress));
+            Arc::new(LocalRoute { route: Arc::clone(route), recorder, group: hasher.finish() })
+        });
+        Some(Arc::clone(local))
+    }
+
+    /// Answers by ourselves. The connection lives on if the request is complete.
+    async fn answer(&self, session: &mut Session, exchange: &mut Exchange, fault: Fault) -> Result<()> {
+        self.close_if_draining(session);
+        if fault.closes() {
+            session.set_keepalive(None);
+        }
+        exchange.write_page(session, fault).await
+    }
+
+    fn close_if_draining(&self, session: &mut Session) {
+        if self.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::new(Arc::clone(&self.shared))
+    }
+
+    /// None: bodies pass as they are.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let timeouts = &self.shared.timeouts;
+        session.set_read_timeout(Some(timeouts.body));
+        session.set_write_timeout(Some(timeouts.send));
+        session.set_total_drain_timeout(Some(Duration::from_secs(1)));
+        let fault = match exchange.accept(session, |host, path| self.find(host, path)) {
+            Ok(()) => return Ok(false),
+            Err(fault) => fault,
+        };
+        self.answer(session, exchange, fault).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let route = Arc::clone(exchange.route()?);
+        let Some(addr) = exchange.attempts.begin(&route.route.endpoints, self.now()) else {
+            return Err(exchange::status_error(503));
+        };
+        Ok(upstream::peer(addr, route.group, session.is_upgrade_req(), &self.shared.timeouts))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.prepare(session, request)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let status = answer.status.as_u16();
+        if status == 101 {
+            exchange.accept_upgrade(session, answer)?;
+        }
+        if status == 101 || !answer.status.is_informational() {
+            exchange.attempts.answered(status);
+            self.close_if_draining(session);
+        }
+        response::clean(answer);
+        Ok(())
+    }
+
+    /// Nothing was sent, so any request may go to another endpoint.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let reason = upstream::reason(&error);
+        self.shared.metrics.upstream_error(reason);
+        let now = self.now();
+        if exchange.attempts.refused(now) {
+            tracing::warn!(endpoint = %peer, reason, "an endpoint does not accept connections");
+        }
+        exchange.attempts.end(0);
+        let retry = exchange.route().is_ok_and(|local| exchange.attempts.may_try_another(&local.route.endpoints, now));
+        error.set_retry(retry);
+        if retry {
+            self.shared.metrics.retries.inc();
+        }
+        error
+    }
+
+    /// A request that was sent may be sent again only if doing it twice is doing it once, and if the connection was
+    /// an old one that the endpoint may have closed meanwhile.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        if !session.req_header().method.is_idempotent() || session.retry_buffer_truncated() {
+            error.set_retry(false);
+        } else {
+            error.retry.decide_reuse(reused);
+        }
+        if *error.esource() == ErrorSource::Upstream {
+            self.shared.metrics.upstream_error(upstream::reason(&error));
+        }
+        if error.retry() {
+            exchange.attempts.end(0);
+            self.shared.metrics.retries.inc();
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        let fault = exchange::fault_of(error, conn(session).and_then(Conn::fault));
+        exchange.status = fault.map_or(exchange::CLIENT_GONE, Fault::status);
+        // An answer that has begun cannot be taken back; closing tells that it is incomplete.
+        if let Some(fault) = fault
+            && session.response_written().is_none_or(|written| written.status.is_informational())
+        {
+            session.set_keepalive(None);
+            // If the client is gone as well, nobody is left to tell.
+            let _ = exchange.write_page(session, fault).await;
+        }
+        FailToProxy { error_code: exchange.status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.finish(session, &self.log);
+    }
+
+    /// Clients and endpoints fail all the time; metrics and the access log tell.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        _error: &Error,
+        _context: pingora_proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The connection below an HTTP/1.1 request.
+pub(super) fn conn(session: &Session) -> Option<&Conn> {
+    (**session.stream()?).as_any().downcast_ref()
+}

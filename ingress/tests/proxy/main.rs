@@ -1,0 +1,15 @@
+//! The data plane from outside: real sockets, endpoints in the test, clients that send any bytes.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what does not work panics")]
+#![expect(clippy::disallowed_methods, reason = "deadlines of the real world are what is tested")]
+
+mod bodies;
+mod drain;
+mod faults;
+mod gate;
+mod h2;
+mod routing;
+mod support;
+mod swap;
+mod tls;
+mod websocket;

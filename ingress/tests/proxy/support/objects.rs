@@ -1,0 +1,105 @@
+//! Kubernetes objects, as short as a test needs them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use config::object::ObjectName;
+use config::snapshot::Snapshot;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::Ingress;
+use serde_json::{Value, json};
+
+/// A snapshot in the making; everything is in namespace `shop`.
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    services: BTreeMap<ObjectName, Arc<Service>>,
+    slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
+    ingresses: BTreeMap<ObjectName, Arc<Ingress>>,
+    secrets: BTreeMap<ObjectName, Arc<Secret>>,
+}
+
+fn name(name: &str) -> ObjectName {
+    ObjectName::new("shop", name)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+impl World {
+    /// A Service on port 80 with these endpoints.
+    pub(crate) fn service(mut self, service: &str, endpoints: &[SocketAddr]) -> Self {
+        let object = json!({"metadata": {"name": service, "namespace": "shop"}, "spec": {"ports": [{"port": 80}]}});
+        self.services.insert(name(service), parse(object));
+        for (index, addr) in endpoints.iter().enumerate() {
+            let slice = format!("{service}-{index}");
+            let object = json!({
+                "metadata": {"name": slice, "namespace": "shop", "labels": {"kubernetes.io/service-name": service}},
+                "addressType": "IPv4",
+                "ports": [{"port": addr.port()}],
+                "endpoints": [{"addresses": [addr.ip()], "conditions": {"ready": true}}],
+            });
+            self.slices.insert(name(&slice), parse(object));
+        }
+        self
+    }
+
+    /// An Ingress that sends `host` and everything below `path` to a Service.
+    pub(crate) fn route(self, ingress: &str, host: &str, path: &str, service: &str) -> Self {
+        self.ingress(ingress, host, path, service, json!([]))
+    }
+
+    /// As [`Self::route`], with a certificate.
+    pub(crate) fn tls_route(self, ingress: &str, host: &str, service: &str, secret: &str) -> Self {
+        self.ingress(ingress, host, "/", service, json!([{"hosts": [host], "secretName": secret}]))
+    }
+
+    fn ingress(mut self, ingress: &str, host: &str, path: &str, service: &str, tls: Value) -> Self {
+        let backend = json!({"service": {"name": service, "port": {"number": 80}}});
+        let paths = json!([{"path": path, "pathType": "Prefix", "backend": backend}]);
+        let object = json!({
+            "metadata": {"name": ingress, "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"tls": tls, "rules": [{"host": host, "http": {"paths": paths}}]},
+        });
+        self.ingresses.insert(name(ingress), parse(object));
+        self
+    }
+
+    /// A Secret with a self-signed certificate for `host`; also its DER.
+    pub(crate) fn certificate(mut self, secret: &str, host: &str) -> (Self, Vec<u8>) {
+        let pair = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        let data = [("tls.crt", pair.cert.pem()), ("tls.key", pair.signing_key.serialize_pem())];
+        let data = data.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes())));
+        let object = Secret {
+            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                name: Some(secret.to_owned()),
+                namespace: Some("shop".to_owned()),
+                ..Default::default()
+            },
+            type_: Some("kubernetes.io/tls".to_owned()),
+            data: Some(data.collect()),
+            ..Secret::default()
+        };
+        self.secrets.insert(name(secret), Arc::new(object));
+        (self, pair.cert.der().to_vec())
+    }
+
+    pub(crate) fn snapshot(self) -> Snapshot {
+        Snapshot {
+            generation: 1,
+            services: Arc::new(self.services),
+            endpoint_slices: Arc::new(self.slices),
+            ingresses: Arc::new(self.ingresses),
+            secrets: Arc::new(self.secrets),
+            ..Snapshot::default()
+        }
+    }
+}
+
+/// One host, one Service, these endpoints: `shop.example.com`.
+pub(crate) fn shop(endpoints: &[SocketAddr]) -> Snapshot {
+    World::default().service("web", endpoints).route("web", "shop.example.com", "/", "web").snapshot()
+}
