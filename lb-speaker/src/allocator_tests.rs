@@ -132,7 +132,7 @@ fn refusals_name_what_is_in_the_way() {
             ask("192.0.2.20", sharing("k", 80, claim("web"))),
             "port tcp/80 is already in use on \"192.0.2.20\" by Service default/holder",
         ),
-        (Claim { pool: Some("c".into()), ..claim("web") }, "unknown pool \"c\"; there is a, b"),
+        (Claim { pool: Some("c".into()), ..claim("web") }, "unknown pool \"c\"; the pools are a, b"),
         (
             Claim { pool: Some("b".into()), ..ask("192.0.2.21", claim("web")) },
             "is not compatible with requested address pool b: it is in pool a",

@@ -106,5 +106,5 @@ fn among(pools: &[PoolName]) -> String {
 }
 
 fn known_pools(known: &[PoolName]) -> String {
-    if known.is_empty() { "there is no pool at all".to_owned() } else { format!("there is {}", names(known)) }
+    if known.is_empty() { "there is no pool at all".to_owned() } else { format!("the pools are {}", names(known)) }
 }

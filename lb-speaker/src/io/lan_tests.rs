@@ -15,7 +15,7 @@ use config::pool::{AddressRange, Pool, PoolConfig, PoolName, Protocol};
 use config::report::{Report, VipEntry, VipState};
 use config::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType, move_into_link_name_space, set_capabilities};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -101,11 +101,23 @@ impl Drop for Lan {
 
 /// Runs `work` on a thread inside a network namespace.
 fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    let file = File::open(format!("/run/netns/{namespace}")).unwrap();
+    let enter = entrance(namespace);
     std::thread::spawn(move || {
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        enter();
         work()
     })
+}
+
+/// What brings the calling thread into a network namespace.
+fn entrance(namespace: &str) -> impl FnOnce() + Send + 'static {
+    let file = File::open(format!("/run/netns/{namespace}")).unwrap();
+    move || move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap()
+}
+
+/// Takes all privileges from the calling thread.
+fn renounce() {
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).unwrap();
 }
 
 /// The other end of the cable.
@@ -176,6 +188,11 @@ struct Node {
 
 impl Node {
     fn start(lan: &Lan, interfaces: &[&str], deliver: Delivery) -> Self {
+        Self::start_after(entrance(&lan.node), interfaces, deliver)
+    }
+
+    /// Starts it on a thread that did `prepare` first.
+    fn start_after(prepare: impl FnOnce() + Send + 'static, interfaces: &[&str], deliver: Delivery) -> Self {
         let (snapshots, from_source) = watch::channel(Some(snapshot(Some(VIP))));
         let (report_to, reports) = watch::channel(Arc::new(Report::default()));
         let (vips_to, vips) = watch::channel(Arc::default());
@@ -192,7 +209,8 @@ impl Node {
             shutdown: shutdown.clone(),
         };
         let crashed = crash.clone();
-        let thread = inside(&lan.node, move || {
+        let thread = std::thread::spawn(move || {
+            prepare();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
@@ -377,4 +395,16 @@ fn without_a_named_interface_a_virtual_one_is_left_out_and_said_so() {
     let entry = node.await_state("assigned", |entry| entry.state == VipState::Assigned);
     assert!(entry.reason.unwrap().contains("eth0 (veth) was left out"));
     node.stop();
+}
+
+#[test]
+fn without_privileges_addresses_are_given_and_the_reason_is_said() {
+    for deliver in [Delivery::Kernel, Delivery::Loopback] {
+        let node = Node::start_after(renounce, &[], deliver);
+        let entry = node.await_state("assigned", |entry| entry.state == VipState::Assigned);
+        assert_eq!(entry.ips, [IpAddr::V4(VIP)]);
+        let reason = entry.reason.unwrap();
+        assert!(reason.contains("raw sockets need root or the capability CAP_NET_RAW"), "{reason}");
+        node.stop();
+    }
 }

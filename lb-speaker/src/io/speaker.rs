@@ -37,6 +37,8 @@ pub(super) struct Speaker {
     no_socket: Option<String>,
     /// The interfaces that the responder has a socket for.
     open: BTreeSet<u32>,
+    /// Those of them whose socket is of no use any more; opened anew with the timer, lest it fail again at once.
+    lost: BTreeSet<u32>,
     found: Vec<Link>,
     snapshot: Option<Arc<Snapshot>>,
     plan: Plan,
@@ -78,6 +80,7 @@ impl Speaker {
             notices,
             no_socket,
             open: BTreeSet::new(),
+            lost: BTreeSet::new(),
             found: Vec::new(),
             snapshot: None,
             plan: Plan::default(),
@@ -160,8 +163,8 @@ impl Speaker {
                 self.rivals.insert(vip, (mac, Instant::now()));
             }
             Notice::SocketLost { index, error } => {
-                tracing::info!(index, %error, "packet socket lost; opening another");
-                self.open.remove(&index);
+                tracing::info!(index, %error, "packet socket lost; opening another shortly");
+                self.lost.insert(index);
             }
         }
     }
@@ -171,7 +174,10 @@ impl Speaker {
     fn is_time_to_act(&mut self) -> bool {
         let rivals = self.rivals.len();
         self.rivals.retain(|_, (_, heard)| heard.elapsed() < 2 * DEFEND_INTERVAL);
-        rivals != self.rivals.len() || self.retry || self.deliverer.as_ref().is_some_and(Deliverer::is_busy)
+        let lost = std::mem::take(&mut self.lost);
+        self.open.retain(|index| !lost.contains(index));
+        let retry = self.retry || !lost.is_empty();
+        rivals != self.rivals.len() || retry || self.deliverer.as_ref().is_some_and(Deliverer::is_busy)
     }
 
     /// Makes the world match the plan, and tells what it is like.
