@@ -1,0 +1,249 @@
+//! The admin listener: probes, metrics, and JSON for tools. What it says is documented in `docs/admin-api.md`.
+//!
+//! Every answer is made of the newest value of a watch channel; nothing here is computed by a part for us, so a part
+//! that hangs cannot hang a probe.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use config::diagnostic::Problem;
+use config::report::{CertificateEntry, Report, RouteEntry, VipEntry};
+use config::snapshot::Snapshot;
+use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::readiness::{Readiness, Stages, is_ready};
+
+/// What is listed at `/`, in this order.
+const ENDPOINTS: [(&str, &str); 7] = [
+    ("/livez", "the process runs"),
+    ("/readyz", "every part is ready"),
+    ("/metrics", "Prometheus metrics"),
+    ("/api/v1/vips", "LoadBalancer Services and their addresses"),
+    ("/api/v1/routes", "hosts and paths and their backends"),
+    ("/api/v1/certificates", "certificates that are served"),
+    ("/api/v1/problems", "what is wrong with the manifests"),
+];
+
+/// The newest of everything that is shown.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// Objects as they came in.
+    pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// One report per part.
+    pub(crate) reports: [watch::Receiver<Arc<Report>>; 3],
+    /// Services and their addresses.
+    pub(crate) vips: watch::Receiver<Arc<Vec<VipEntry>>>,
+    /// Hosts, paths and their backends.
+    pub(crate) routes: watch::Receiver<Arc<Vec<RouteEntry>>>,
+    /// Certificates that are served.
+    pub(crate) certificates: watch::Receiver<Arc<Vec<CertificateEntry>>>,
+}
+
+impl View {
+    /// Everything that is wrong, once each, errors first.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let snapshot = self.snapshots.borrow().clone();
+        let reports = self.reports.each_ref().map(|report| report.borrow().clone());
+        let found = snapshot.iter().flat_map(|snapshot| snapshot.problems.iter());
+        crate::problems::collect(found.chain(reports.iter().flat_map(|report| report.problems.iter())))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Admin {
+    view: View,
+    readiness: Readiness,
+    registry: Registry,
+}
+
+/// Answers on `listener` until `shutdown`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    view: View,
+    readiness: Readiness,
+    registry: Registry,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let app = router(Admin { view, readiness, registry });
+    axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/vips", get(vips))
+        .route("/api/v1/routes", get(routes))
+        .route("/api/v1/certificates", get(certificates))
+        .route("/api/v1/problems", get(problems))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(admin)
+}
+
+async fn index() -> String {
+    let line = |(path, meaning): &(&str, &str)| format!("{path:<22}{meaning}\n");
+    format!("ferrogate {}\n\n{}", crate::cli::VERSION, ENDPOINTS.iter().map(line).collect::<String>())
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    parts: Stages,
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Ready>) {
+    let parts = admin.readiness.stages();
+    let ready = is_ready(&parts);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { ready, parts }))
+}
+
+#[derive(Serialize)]
+struct Vips {
+    vips: Arc<Vec<VipEntry>>,
+}
+
+async fn vips(State(admin): State<Admin>) -> Json<Vips> {
+    Json(Vips { vips: Arc::clone(&admin.view.vips.borrow()) })
+}
+
+#[derive(Serialize)]
+struct Routes {
+    routes: Arc<Vec<RouteEntry>>,
+}
+
+async fn routes(State(admin): State<Admin>) -> Json<Routes> {
+    Json(Routes { routes: Arc::clone(&admin.view.routes.borrow()) })
+}
+
+#[derive(Serialize)]
+struct Certificates {
+    certificates: Arc<Vec<CertificateEntry>>,
+}
+
+async fn certificates(State(admin): State<Admin>) -> Json<Certificates> {
+    Json(Certificates { certificates: Arc::clone(&admin.view.certificates.borrow()) })
+}
+
+#[derive(Serialize)]
+struct Problems {
+    problems: Vec<Problem>,
+}
+
+async fn problems(State(admin): State<Admin>) -> Json<Problems> {
+    Json(Problems { problems: admin.view.problems() })
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(error) => fault(StatusCode::INTERNAL_SERVER_ERROR, &format!("metrics cannot be written: {error}")),
+    }
+}
+
+async fn unknown(uri: Uri) -> Response {
+    fault(StatusCode::NOT_FOUND, &format!("there is nothing at {}; GET / lists what there is", uri.path()))
+}
+
+async fn wrong_method() -> Response {
+    fault(StatusCode::METHOD_NOT_ALLOWED, "everything here is read with GET")
+}
+
+#[derive(Serialize)]
+struct Fault<'a> {
+    error: &'a str,
+}
+
+fn fault(status: StatusCode, error: &str) -> Response {
+    (status, Json(Fault { error })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Asks an admin listener of its own; returns status line and body.
+    async fn ask(view: View, readiness: Readiness, request: &str) -> (String, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, view, readiness, Registry::new(), stop.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(format!("{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        stop.cancel();
+        server.await.unwrap().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    /// A view of one problem that two parts found.
+    fn view() -> View {
+        let object = ObjectRef::new(Kind::Ingress, ObjectName::new("shop", "web"));
+        let problem = Problem::error(object, FieldPath::of(["spec"]), "there is no Service shop/web");
+        let report = Arc::new(Report { problems: vec![problem], ..Report::default() });
+        // A receiver keeps the last value when its sender is gone.
+        View {
+            snapshots: watch::channel(None).1,
+            reports: [Arc::clone(&report), report, Arc::default()].map(|report| watch::channel(report).1),
+            vips: watch::channel(Arc::default()).1,
+            routes: watch::channel(Arc::default()).1,
+            certificates: watch::channel(Arc::default()).1,
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_names_the_part_that_is_missing() {
+        let readiness = Readiness::new();
+        let _starting = readiness.part("ingress");
+        let (status, body) = ask(view(), readiness, "GET /readyz").await;
+        assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+        assert_eq!(body, r#"{"ready":false,"parts":{"ingress":"starting"}}"#);
+    }
+
+    #[tokio::test]
+    async fn every_list_is_there_before_anything_is_known() {
+        for (path, expected) in [
+            ("vips", r#"{"vips":[]}"#),
+            ("routes", r#"{"routes":[]}"#),
+            ("certificates", r#"{"certificates":[]}"#),
+            (
+                "problems",
+                r#"{"problems":[{"severity":"error","object":"Ingress shop/web","field":"spec","message":"there is no Service shop/web","file":null,"line":null,"column":null}]}"#,
+            ),
+        ] {
+            let (status, body) = ask(view(), Readiness::new(), &format!("GET /api/v1/{path}")).await;
+            assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_says_so_in_json() {
+        for (request, status) in
+            [("GET /api/v2/vips", "404 Not Found"), ("DELETE /api/v1/vips", "405 Method Not Allowed")]
+        {
+            let (found, body) = ask(view(), Readiness::new(), request).await;
+            assert_eq!(found, format!("HTTP/1.1 {status}"));
+            assert!(body.starts_with(r#"{"error":""#), "{body}");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The command line, and its twin in the environment: `--drain-timeout` is also `FERROGATE_DRAIN_TIMEOUT`.
+//!
+//! A group of flags belongs to one part, and a command takes the groups of the parts it runs. What a flag's default
+//! depends on (who we are, what may be bound) is decided in [`crate::defaults`], not here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use config::object::ObjectName;
+use config::settings;
+use jiff::SignedDuration;
+
+/// Version and commit, as `--version` shows them.
+pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("FERROGATE_COMMIT"), ")");
+
+const EXAMPLES: &str = "\
+Examples:
+  ferrogate run --manifests manifests/quickstart --with-echo
+          Try everything on this machine, as any user
+  sudo ferrogate run --manifests /etc/ferrogate --interface eth0
+          Announce the addresses on the LAN and serve ports 80 and 443
+  ferrogate check /etc/ferrogate
+          Say what is wrong with a folder of manifests, with file, line and column
+  kubectl get configmap -n metallb-system config -o yaml | ferrogate check -
+          The same for what a cluster holds";
+
+const ENVIRONMENT: &str = "\
+Every flag can be set in the environment: --drain-timeout is FERROGATE_DRAIN_TIMEOUT.
+A flag that may be repeated takes a comma-separated list there.";
+
+/// LoadBalancer addresses and HTTPS ingress for bare metal, in one process.
+///
+/// Reads Kubernetes manifests (MetalLB's `config` ConfigMap, Services, Ingresses, EndpointSlices, TLS Secrets), gives
+/// every LoadBalancer Service an address, announces it on the LAN, and routes HTTP and HTTPS to the endpoints.
+#[derive(Debug, Parser)]
+#[command(name = "ferrogate", version = VERSION, after_help = EXAMPLES, max_term_width = 110)]
+#[command(disable_help_subcommand = true, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line; a wrong one ends the process with status 2.
+    pub(crate) fn read() -> Self {
+        let matches = Self::described().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The rule about the environment is said once instead of once for each flag.
+    fn described() -> clap::Command {
+        let quiet = |command: clap::Command| command.mut_args(|arg| arg.hide_env(true)).after_help(ENVIRONMENT);
+        Self::command().mut_subcommands(quiet)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the appliance: addresses, ingress and certificates
+    Run(RunArgs),
+    /// Run only the speaker, which gives and announces addresses
+    Speaker(SpeakerOnly),
+    /// Run only the ingress, which routes HTTP and HTTPS
+    Ingress(IngressOnly),
+    /// Check manifests without running anything; exits with 1 if there are errors
+    Check(CheckArgs),
+    /// Serve a page that tells what it was asked, to try routes with
+    Echo(EchoArgs),
+}
+
+/// The parts that `run` can start. (A doc comment on a value would make clap print the long form of help.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    Speaker,
+    Ingress,
+    Acme,
+}
+
+/// `ferrogate run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Parts to run
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE", env = "FERROGATE_ROLES")]
+    #[arg(default_value = "speaker,ingress,acme", hide_possible_values = true, help_heading = "Parts")]
+    pub(crate) roles: Vec<Role>,
+    /// Serve the loopback endpoints that the manifests name with a page of our own
+    #[arg(long, env = "FERROGATE_WITH_ECHO", help_heading = "Parts")]
+    pub(crate) with_echo: bool,
+    #[command(flatten)]
+    pub(crate) speaker: SpeakerArgs,
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+/// `ferrogate speaker`.
+#[derive(Debug, Args)]
+pub(crate) struct SpeakerOnly {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) speaker: SpeakerArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+/// `ferrogate ingress`.
+#[derive(Debug, Args)]
+pub(crate) struct IngressOnly {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Serve the loopback endpoints that the manifests name with a page of our own
+    #[arg(long, env = "FERROGATE_WITH_ECHO", help_heading = "Parts")]
+    pub(crate) with_echo: bool,
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+/// Where objects come from and where what must last is kept.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Objects")]
+pub(crate) struct SourceArgs {
+    /// Folder of Kubernetes manifests (.yaml, .yml, .json); changes take effect at once
+    #[arg(long, value_name = "DIR", env = "FERROGATE_MANIFESTS")]
+    pub(crate) manifests: PathBuf,
+    /// Folder that remembers given addresses [default: /var/lib/ferrogate/NAME as root, else
+    /// ~/.local/state/ferrogate/NAME]
+    #[arg(long, value_name = "DIR", env = "FERROGATE_STATE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// Flags of the speaker.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Addresses")]
+pub(crate) struct SpeakerArgs {
+    /// Interface to announce addresses on; may be repeated [default: every suitable one]
+    #[arg(long = "interface", value_name = "NAME", value_delimiter = ',', env = "FERROGATE_INTERFACE")]
+    pub(crate) interfaces: Vec<String>,
+    /// Serve only Services of this loadBalancerClass [default: those without one]
+    #[arg(long, value_name = "CLASS", env = "FERROGATE_LB_CLASS")]
+    pub(crate) lb_class: Option<String>,
+}
+
+/// Flags of the ingress.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "HTTP and HTTPS")]
+pub(crate) struct IngressArgs {
+    /// Address to accept HTTP on; may be repeated [default: 0.0.0.0:80, or 0.0.0.0:8080 where 80 is not allowed]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "FERROGATE_HTTP")]
+    pub(crate) http: Vec<SocketAddr>,
+    /// Address to accept HTTPS on; may be repeated [default: 0.0.0.0:443, or 0.0.0.0:8443 where 443 is not allowed]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "FERROGATE_HTTPS")]
+    pub(crate) https: Vec<SocketAddr>,
+    /// Threads that serve requests [default: one per core]
+    #[arg(long, value_name = "N", env = "FERROGATE_WORKERS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// One line per request on standard output: off, text (as nginx) or json
+    #[arg(long, value_enum, default_value_t = AccessLog::Text, value_name = "FORM", env = "FERROGATE_ACCESS_LOG", hide_possible_values = true)]
+    pub(crate) access_log: AccessLog,
+    /// Name of the IngressClass whose Ingresses are ours
+    #[arg(long, value_name = "NAME", default_value = settings::INGRESS_CLASS, env = "FERROGATE_INGRESS_CLASS")]
+    pub(crate) ingress_class: String,
+    /// Value of spec.controller that makes an IngressClass ours
+    #[arg(long, value_name = "NAME", default_value = settings::CONTROLLER, env = "FERROGATE_CONTROLLER")]
+    pub(crate) controller: String,
+    /// Also serve Ingresses that name no class
+    #[arg(long, env = "FERROGATE_WATCH_INGRESS_WITHOUT_CLASS")]
+    pub(crate) watch_ingress_without_class: bool,
+    /// Service that leads to the ingress: its addresses are written into the status of Ingresses
+    #[arg(long, value_name = "NS/NAME", env = "FERROGATE_PUBLISH_SERVICE", value_parser = parse_name)]
+    pub(crate) publish_service: Option<ObjectName>,
+}
+
+/// Flags of the process as a whole.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Process")]
+pub(crate) struct ProcessArgs {
+    /// Address for probes, metrics and the JSON API
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100", env = "FERROGATE_ADMIN")]
+    pub(crate) admin: SocketAddr,
+    /// Name of this node in status and metrics [default: the host name]
+    #[arg(long, value_name = "NAME", env = "FERROGATE_NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+    /// How long SIGTERM waits for running requests, such as 30s or 2m
+    #[arg(long, value_name = "TIME", default_value = "30s", env = "FERROGATE_DRAIN_TIMEOUT", value_parser = parse_time)]
+    pub(crate) drain_timeout: Duration,
+    /// Form of log lines on standard error: text or json, which leaves out the table
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORM", env = "FERROGATE_LOG_FORMAT", hide_possible_values = true)]
+    pub(crate) log_format: LogFormat,
+    /// Least severe events to log: error, warn, info, debug, trace, or such as info,ingress=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "FERROGATE_LOG_LEVEL")]
+    pub(crate) log_level: String,
+}
+
+/// Form of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessLog {
+    Off,
+    Text,
+    Json,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `ferrogate check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Files and folders of manifests, or MetalLB configuration texts; `-` is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Form of the answer: text or json
+    #[arg(long, value_enum, default_value_t = Output::Text, value_name = "FORM", env = "FERROGATE_OUTPUT", hide_possible_values = true)]
+    pub(crate) output: Output,
+    /// Name of the IngressClass whose Ingresses are ours
+    #[arg(long, value_name = "NAME", default_value = settings::INGRESS_CLASS, env = "FERROGATE_INGRESS_CLASS")]
+    pub(crate) ingress_class: String,
+    /// Value of spec.controller that makes an IngressClass ours
+    #[arg(long, value_name = "NAME", default_value = settings::CONTROLLER, env = "FERROGATE_CONTROLLER")]
+    pub(crate) controller: String,
+    /// Also check Ingresses that name no class
+    #[arg(long, env = "FERROGATE_WATCH_INGRESS_WITHOUT_CLASS")]
+    pub(crate) watch_ingress_without_class: bool,
+    /// Check only Services of this loadBalancerClass [default: those without one]
+    #[arg(long, value_name = "CLASS", env = "FERROGATE_LB_CLASS")]
+    pub(crate) lb_class: Option<String>,
+}
+
+/// Form of what `check` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+/// `ferrogate echo`.
+#[derive(Debug, Args)]
+pub(crate) struct EchoArgs {
+    /// Address to serve on; may be repeated
+    #[arg(long, required = true, value_name = "ADDR", value_delimiter = ',', env = "FERROGATE_LISTEN")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Name of this node on the page [default: the host name]
+    #[arg(long, value_name = "NAME", env = "FERROGATE_NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+}
+
+/// Reads `namespace/name`.
+fn parse_name(text: &str) -> Result<ObjectName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(ObjectName::new(namespace, name))
+        }
+        _ => Err("write it as namespace/name".to_owned()),
+    }
+}
+
+/// Reads a time such as `30s`, `1m30s` or `500ms`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let time: SignedDuration = text.parse().map_err(|_| "write it like 30s, 2m or 1m30s".to_owned())?;
+    Duration::try_from(time).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::described().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_twin_in_the_environment() {
+        for command in Cli::command().get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| arg.get_long().is_some_and(|name| name != "help")) {
+                let flag = arg.get_long().unwrap();
+                let twin = format!("FERROGATE_{}", flag.replace('-', "_").to_uppercase());
+                assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(twin.as_str()), "--{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_read_as_people_write_them() {
+        for (text, expected) in [
+            ("30s", Ok(Duration::from_secs(30))),
+            ("1m30s", Ok(Duration::from_secs(90))),
+            ("500ms", Ok(Duration::from_millis(500))),
+            ("0s", Ok(Duration::ZERO)),
+        ] {
+            assert_eq!(parse_time(text), expected, "{text}");
+        }
+        assert!(parse_time("-5s").is_err() && parse_time("30").is_err() && parse_time("soon").is_err());
+    }
+
+    #[test]
+    fn a_name_has_a_namespace() {
+        assert_eq!(parse_name("a/b"), Ok(ObjectName::new("a", "b")));
+        for wrong in ["a", "/b", "a/", "a/b/c", ""] {
+            assert!(parse_name(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! How the parts are wired.
+//!
+//! ```text
+//!            ┌──────────── snapshots ───────────────┬───────────┬──────────┐
+//!  cluster ──┤                                      v           v          v
+//!            └<── reports ── speaker, ingress, renewals      echo      show, admin
+//!                               └─ vips, routes, certificates ────────────^
+//! ```
+//!
+//! Two stages of shutdown: `drain` ends the parts that serve others, `stop` ends what they rely on while they drain.
+#![expect(clippy::disallowed_methods, reason = "the time until ready is logged")]
+
+mod error;
+mod options;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cluster::Cluster;
+use config::report::{CertificateEntry, RouteEntry, VipEntry};
+use ingress::io::{Ingress, IngressPorts, Timeouts};
+use ingress::metrics::IngressMetrics;
+use lb_speaker::io::SpeakerPorts;
+use lb_speaker::metrics::SpeakerMetrics;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+pub(crate) use self::error::RunError;
+use crate::admin::{self, View};
+use crate::cli::{self, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
+use crate::parts::{Parts, describe};
+use crate::readiness::Readiness;
+use crate::shutdown::Signals;
+use crate::table::Listeners;
+use crate::{defaults, echo, process, renewals, show};
+
+/// How long the admin API and the echo pages may take to finish what they serve.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What is to run: a part without flags does not.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Where objects come from.
+    pub(crate) source: SourceArgs,
+    /// Flags of the process as a whole.
+    pub(crate) process: ProcessArgs,
+    /// The speaker.
+    pub(crate) speaker: Option<SpeakerArgs>,
+    /// The ingress.
+    pub(crate) ingress: Option<IngressArgs>,
+    /// Whether the certificates of Ingresses that are served are watched.
+    pub(crate) acme: bool,
+    /// Whether loopback endpoints are served by us.
+    pub(crate) with_echo: bool,
+}
+
+/// Runs until a signal or a failure ends it.
+pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
+    let (started, drain) = (Instant::now(), CancellationToken::new());
+    tokio::spawn(Signals::listen().map_err(RunError::Signals)?.run(drain.clone()));
+    // Everything that may be refused comes first, so that a wrong flag leaves no trace.
+    options::check_manifests(&setup.source.manifests)?;
+    let state = options::state_dir(&setup.source)?;
+    let sockets = Sockets::bind(&setup).await?;
+    let node = defaults::node_name(setup.process.node_name.as_deref());
+    info!(
+        version = cli::VERSION,
+        node = &*node,
+        manifests = %setup.source.manifests.display(),
+        state = %state.as_deref().unwrap_or(Path::new("(memory only)")).display(),
+        "ferrogate starts"
+    );
+    let stop = CancellationToken::new();
+    let cluster = Cluster::dir(options::dir(&setup.source, state, &node), stop.clone()).await?;
+    let (outputs, readiness) = (Outputs::default(), Readiness::new());
+    Wiring { started, node, cluster, outputs, readiness, drain, stop }.start(setup, sockets).await
+}
+
+/// Everything that listens, bound.
+struct Sockets {
+    admin: TcpListener,
+    data_plane: Option<Ingress>,
+    listeners: Listeners,
+}
+
+impl Sockets {
+    async fn bind(setup: &Setup) -> Result<Self, RunError> {
+        let address = setup.process.admin;
+        let admin = TcpListener::bind(address).await.map_err(|source| RunError::Admin { address, source })?;
+        let bind = |args: &IngressArgs| Ingress::bind(options::ingress(args, &setup.process), Timeouts::default());
+        let data_plane = setup.ingress.as_ref().map(bind).transpose()?;
+        let listeners = Listeners {
+            http: data_plane.as_ref().map(Ingress::http).unwrap_or_default(),
+            https: data_plane.as_ref().map(Ingress::https).unwrap_or_default(),
+            admin: admin.local_addr().ok(),
+        };
+        Ok(Self { admin, data_plane, listeners })
+    }
+}
+
+/// What the parts publish for people and tools; kept open here, whichever parts run.
+#[derive(Debug, Default)]
+struct Outputs {
+    vips: watch::Sender<Arc<Vec<VipEntry>>>,
+    routes: watch::Sender<Arc<Vec<RouteEntry>>>,
+    certificates: watch::Sender<Arc<Vec<CertificateEntry>>>,
+}
+
+/// What the parts are wired to.
+struct Wiring {
+    started: Instant,
+    node: Arc<str>,
+    cluster: Cluster,
+    outputs: Outputs,
+    readiness: Readiness,
+    drain: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Wiring {
+    /// Starts everything, then ends everything in order.
+    async fn start(self, setup: Setup, sockets: Sockets) -> Result<(), RunError> {
+        let registry = Registry::new();
+        process::register(&registry)?;
+        let mut parts = Parts::default();
+        if let Some(args) = &setup.speaker {
+            self.speaker(args, &registry, &mut parts)?;
+        }
+        if let Some(data_plane) = sockets.data_plane {
+            self.ingress(data_plane, &registry, &mut parts)?;
+        }
+        if setup.acme {
+            self.acme(&mut parts);
+        }
+        let helpers = self.helpers(&setup, sockets.listeners, sockets.admin, registry);
+        let ended = parts.finished(self.drain.clone(), setup.process.drain_timeout).await;
+        self.end(helpers).await;
+        Ok(ended?)
+    }
+
+    fn speaker(&self, args: &SpeakerArgs, registry: &Registry, parts: &mut Parts) -> Result<(), RunError> {
+        let wires = SpeakerPorts {
+            snapshots: self.cluster.snapshots.clone(),
+            reports: self.cluster.reports.speaker.clone(),
+            vips: self.outputs.vips.clone(),
+            metrics: SpeakerMetrics::register(registry)?,
+            ready: self.readiness.part("speaker"),
+            shutdown: self.drain.clone(),
+        };
+        parts.spawn("speaker", lb_speaker::io::run(options::speaker(args, &self.node), wires));
+        Ok(())
+    }
+
+    fn ingress(&self, data_plane: Ingress, registry: &Registry, parts: &mut Parts) -> Result<(), RunError> {
+        let wires = IngressPorts {
+            snapshots: self.cluster.snapshots.clone(),
+            reports: self.cluster.reports.ingress.clone(),
+            routes: self.outputs.routes.clone(),
+            certificates: self.outputs.certificates.clone(),
+            metrics: IngressMetrics::register(registry)?,
+            ready: self.readiness.part("ingress"),
+            shutdown: self.drain.clone(),
+        };
+        parts.spawn("ingress", data_plane.run(wires));
+        Ok(())
+    }
+
+    fn acme(&self, parts: &mut Parts) {
+        let inputs =
+            renewals::Inputs { snapshots: self.cluster.snapshots.clone(), routes: self.outputs.routes.subscribe() };
+        let (reports, ready) = (self.cluster.reports.acme.clone(), self.readiness.part("acme"));
+        parts.spawn("acme", renewals::run(inputs, reports, ready, self.drain.clone()));
+    }
+
+    /// What shows and serves the rest; it lives until the parts have ended.
+    fn helpers(&self, setup: &Setup, listeners: Listeners, admin: TcpListener, registry: Registry) -> JoinSet<()> {
+        let mut helpers = JoinSet::new();
+        if setup.with_echo {
+            let snapshots = self.cluster.snapshots.clone();
+            helpers.spawn(echo::follow::run(snapshots, Arc::clone(&self.node), self.stop.clone()));
+        }
+        let publish_service = setup.ingress.as_ref().and_then(|args| args.publish_service.clone());
+        let screen = show::Screen { listeners, publish_service, format: setup.process.log_format };
+        helpers.spawn(show::run(self.view(), screen, self.readiness.clone(), self.drain.clone()));
+        let served = admin::serve(admin, self.view(), self.readiness.clone(), registry, self.stop.clone());
+        helpers.spawn(async move {
+            if let Err(error) = served.await {
+                error!(error = describe(&error), "the admin API ended");
+            }
+        });
+        helpers.spawn(tell(self.started, self.readiness.clone(), self.drain.clone()));
+        helpers
+    }
+
+    fn view(&self) -> View {
+        let reports = &self.cluster.reports;
+        View {
+            snapshots: self.cluster.snapshots.clone(),
+            reports: [&reports.speaker, &reports.ingress, &reports.acme].map(watch::Sender::subscribe),
+            vips: self.outputs.vips.subscribe(),
+            routes: self.outputs.routes.subscribe(),
+            certificates: self.outputs.certificates.subscribe(),
+        }
+    }
+
+    async fn end(self, mut helpers: JoinSet<()>) {
+        self.stop.cancel();
+        // A helper that panicked was logged when it did.
+        let ended = async { while helpers.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+            warn!("cutting off readers of the admin API");
+        }
+        self.cluster.stopped().await;
+        info!("ferrogate ended");
+    }
+}
+
+/// Says once that everything is ready, and tells probes as soon as it drains.
+async fn tell(started: Instant, readiness: Readiness, drain: CancellationToken) {
+    tokio::select! {
+        ready = readiness.settled() => if ready { info!("ready after {} ms", started.elapsed().as_millis()) },
+        () = drain.cancelled() => {}
+    }
+    drain.cancelled().await;
+    readiness.drain();
+}
