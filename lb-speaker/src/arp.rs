@@ -72,11 +72,13 @@ pub enum DropReason {
     SenderMac,
     /// Our own, come back.
     Own,
+    /// Sent to another station, or to us on another VLAN.
+    OtherHost,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Runt,
         Self::VlanTagged,
         Self::NotArp,
@@ -85,6 +87,7 @@ impl DropReason {
         Self::Operation,
         Self::SenderMac,
         Self::Own,
+        Self::OtherHost,
     ];
 
     /// The word in metrics.
@@ -99,6 +102,7 @@ impl DropReason {
             Self::Operation => "operation",
             Self::SenderMac => "sender_mac",
             Self::Own => "own",
+            Self::OtherHost => "other_host",
         }
     }
 }
@@ -177,7 +181,8 @@ pub fn encode(frame: &Frame) -> [u8; FRAME_LEN] {
 ///
 /// # Errors
 ///
-/// The first reason that holds; [`DropReason::Own`] is for the caller to find, who knows what is ours.
+/// The first reason that holds; [`DropReason::Own`] and [`DropReason::OtherHost`] are for the caller to find,
+/// who knows what is ours.
 pub fn decode(bytes: &[u8]) -> Result<Frame, DropReason> {
     let ethernet = EthernetPacket::new(bytes).ok_or(DropReason::Runt)?;
     match ethernet.get_ethertype() {

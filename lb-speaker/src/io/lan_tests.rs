@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::{ArpSocket, SNAP_LEN, readable, wait};
 use super::{Delivery, SpeakerOptions, SpeakerPorts, deliver, run};
-use crate::arp::{self, BROADCAST, Frame, MacAddr, Operation, ZERO};
+use crate::arp::{self, BROADCAST, DropReason, Frame, MacAddr, Operation, ZERO};
 use crate::metrics::SpeakerMetrics;
 use crate::plan::PlanOptions;
 
@@ -155,7 +155,11 @@ impl Peer {
     }
 
     fn ask(&self, target_ip: Ipv4Addr, sender_ip: Ipv4Addr) {
-        let question = Frame {
+        self.socket.send(&arp::encode(&self.question(target_ip, sender_ip))).unwrap();
+    }
+
+    fn question(&self, target_ip: Ipv4Addr, sender_ip: Ipv4Addr) -> Frame {
+        Frame {
             destination: BROADCAST,
             source: self.mac,
             operation: Operation::Request,
@@ -163,8 +167,7 @@ impl Peer {
             sender_ip,
             target_mac: ZERO,
             target_ip,
-        };
-        self.socket.send(&arp::encode(&question)).unwrap();
+        }
     }
 
     /// Throws away what has come so far, then waits for what may still be on its way.
@@ -183,6 +186,7 @@ struct Node {
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     shutdown: CancellationToken,
     crash: CancellationToken,
+    metrics: Arc<SpeakerMetrics>,
     thread: JoinHandle<()>,
 }
 
@@ -200,11 +204,12 @@ impl Node {
         let (ready, is_ready) = oneshot::channel();
         let interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
         let options = SpeakerOptions { node: "node".into(), interfaces, deliver, plan: PlanOptions::default() };
+        let metrics = SpeakerMetrics::register(&prometheus::Registry::new()).unwrap();
         let ports = SpeakerPorts {
             snapshots: from_source,
             reports: report_to,
             vips: vips_to,
-            metrics: SpeakerMetrics::register(&prometheus::Registry::new()).unwrap(),
+            metrics: Arc::clone(&metrics),
             ready,
             shutdown: shutdown.clone(),
         };
@@ -220,7 +225,7 @@ impl Node {
             });
         });
         is_ready.blocking_recv().expect("the speaker gets ready");
-        Self { vips, reports, snapshots, shutdown, crash, thread }
+        Self { vips, reports, snapshots, shutdown, crash, metrics, thread }
     }
 
     fn await_state(&self, what: &str, matches: impl Fn(&VipEntry) -> bool) -> VipEntry {
@@ -297,6 +302,29 @@ fn a_vip_is_announced_in_both_forms_and_answered_for_and_nothing_else_is() {
     peer.silence(Duration::from_millis(50));
     peer.ask(VIP, PEER_IP);
     assert!(peer.silence(Duration::from_millis(200)).iter().all(|frame| frame.sender_ip != VIP));
+}
+
+#[test]
+fn a_question_from_another_vlan_is_not_answered() {
+    let Some(lan) = Lan::new() else { return };
+    let (peer, mac) = (lan.listen(), lan.node_mac());
+    let node = Node::start(&lan, &["eth0"], Delivery::Kernel);
+    peer.hear_both_forms(mac);
+    let untagged = arp::encode(&peer.question(VIP, Ipv4Addr::new(192, 0, 2, 77)));
+    let mut tagged = untagged[..12].to_vec();
+    tagged.extend([0x81, 0x00, 0x00, 0x05]);
+    tagged.extend(&untagged[12..]);
+    peer.socket.send(&tagged).unwrap();
+    peer.ask(VIP, PEER_IP);
+    peer.hear("the answer to the untagged question", |frame| {
+        assert_ne!(frame.target_ip, Ipv4Addr::new(192, 0, 2, 77));
+        *frame == arp::answer(mac, VIP, peer.mac, PEER_IP)
+    });
+    assert_eq!(node.metrics.dropped(DropReason::VlanTagged).get(), 1);
+    let counters = node.metrics.vip(VIP);
+    assert_eq!((counters.requests.get(), counters.responses.get()), (1, 1));
+    assert!(counters.gratuitous.get() >= 2);
+    node.stop();
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tokio::sync::mpsc as notices;
 
 use super::socket::{self, ArpSocket, SNAP_LEN, Waker};
 use crate::announcer::{Announcer, Heard, Outgoing, Purpose};
-use crate::arp::{DropReason, MacAddr};
+use crate::arp::{BROADCAST, DropReason, MacAddr};
 use crate::metrics::{SpeakerMetrics, VipCounters};
 
 /// Frames taken from one socket before the others get their turn.
@@ -237,7 +237,7 @@ impl Loop {
             }
             for _ in 0..BATCH {
                 match self.lines[at].socket.recv(&mut buffer) {
-                    Ok(Some(frame)) if frame.tagged => self.count_drop(DropReason::VlanTagged),
+                    Ok(Some(frame)) if frame.other_host => self.count_drop(why_other_host(&buffer)),
                     Ok(Some(frame)) => self.take(at, &buffer[..frame.len.min(SNAP_LEN)]),
                     Ok(None) => break,
                     Err(error) => {
@@ -300,4 +300,9 @@ impl Loop {
         // If the queue is full the control task has plenty to say already.
         let _ = self.notify.try_send(notice);
     }
+}
+
+/// Why the kernel says that a frame is for another host: a broadcast is so only on another VLAN.
+fn why_other_host(frame: &[u8; SNAP_LEN]) -> DropReason {
+    if frame.starts_with(&BROADCAST.octets()) { DropReason::VlanTagged } else { DropReason::OtherHost }
 }

@@ -1,15 +1,13 @@
 //! The packet socket of one interface, and the few other system calls of the ARP thread.
 //!
 //! The socket is our own rather than pnet's datalink: it is created with protocol 0, filtered, and only then bound to
-//! ARP on one interface, so that it never sees an unfiltered frame and needs no promiscuous mode; and it asks for
-//! `PACKET_AUXDATA`, which pnet's receiver throws away and without which a VLAN tag that the driver stripped is lost.
+//! ARP on one interface, so that it never sees an unfiltered frame and needs no promiscuous mode; and it learns the
+//! packet type, which pnet's receiver throws away. Without it a frame of a VLAN that has no interface here looks like
+//! one of ours: the kernel strips the tag and marks the packet "other host" before an ARP socket sees it.
 //!
 //! All `unsafe` of this crate is in this file.
 
-#![expect(
-    unsafe_code,
-    reason = "AF_PACKET addresses, recvmsg with auxiliary data, ppoll and eventfd have no safe wrapper here"
-)]
+#![expect(unsafe_code, reason = "AF_PACKET addresses, ppoll, eventfd and the scheduler have no safe wrapper here")]
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -33,8 +31,8 @@ pub(super) struct ArpSocket(Socket);
 pub(super) struct Received {
     /// Its bytes in the buffer.
     pub(super) len: usize,
-    /// Whether it was tagged for a VLAN, though the tag is no longer in its bytes.
-    pub(super) tagged: bool,
+    /// Whether the kernel marked it as meant for another host, which a frame of another VLAN is, even a broadcast.
+    pub(super) other_host: bool,
 }
 
 impl ArpSocket {
@@ -44,18 +42,6 @@ impl ArpSocket {
         socket.attach_filter(&only_arp())?;
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        let on: libc::c_int = 1;
-        // SAFETY: the descriptor is open, and the option value is an int of the given size.
-        let done = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_AUXDATA,
-                (&raw const on).cast(),
-                socklen::<libc::c_int>(),
-            )
-        };
-        check(done)?;
         socket.bind(&arp_on(index)?)?;
         Ok(Self(socket))
     }
@@ -76,18 +62,22 @@ impl ArpSocket {
 
     /// Receives one frame; `None` if none is waiting.
     pub(super) fn recv(&self, buffer: &mut [u8; SNAP_LEN]) -> io::Result<Option<Received>> {
-        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        let mut control = Control([0; CONTROL_LEN]);
-        // SAFETY: a msghdr of zeroes is valid: no name, no parts, no control data.
-        let mut message: libc::msghdr = unsafe { zeroed() };
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = control.0.len() as _;
-        // SAFETY: the descriptor is open; the message points to live buffers of the given lengths.
-        let len = unsafe { libc::recvmsg(self.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+        // SAFETY: a sockaddr_ll of zeroes is valid.
+        let mut from: libc::sockaddr_ll = unsafe { zeroed() };
+        let mut from_len = socklen::<libc::sockaddr_ll>();
+        // SAFETY: the descriptor is open; buffer and address are live and of the given lengths.
+        let len = unsafe {
+            libc::recvfrom(
+                self.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT,
+                (&raw mut from).cast(),
+                &raw mut from_len,
+            )
+        };
         match usize::try_from(len) {
-            Ok(len) => Ok(Some(Received { len, tagged: is_tagged(&message) })),
+            Ok(len) => Ok(Some(Received { len, other_host: from.sll_pkttype == libc::PACKET_OTHERHOST })),
             Err(_) => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 error => Err(error),
@@ -100,29 +90,6 @@ impl AsRawFd for ArpSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
-}
-
-/// Room for one `tpacket_auxdata` and its header, aligned as `cmsghdr` must be.
-#[repr(align(8))]
-struct Control([u8; CONTROL_LEN]);
-const CONTROL_LEN: usize = 64;
-
-/// Whether the auxiliary data of a received message says that a VLAN tag was stripped.
-fn is_tagged(message: &libc::msghdr) -> bool {
-    // SAFETY: the kernel filled the control buffer, which is live and aligned, and set its length.
-    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    while !header.is_null() {
-        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return headers that lie within the control buffer.
-        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
-        if (level, kind) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
-            // SAFETY: data of this level and type is a tpacket_auxdata, perhaps not aligned as one.
-            let data = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
-            return data.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
-        }
-        // SAFETY: as for CMSG_FIRSTHDR.
-        header = unsafe { libc::CMSG_NXTHDR(message, header) };
-    }
-    false
 }
 
 /// A program for the kernel's packet filter: keep [`SNAP_LEN`] bytes of ARP, nothing of anything else.
