@@ -128,11 +128,12 @@ fn advertisements(
         };
         return vec![default];
     }
+    let narrowest = (narrowest(ranges, true), narrowest(ranges, false));
     let mut seen = HashMap::new();
     let mut advertisements = Vec::new();
     for item in items {
         let Some(section) = Section::open(&item, &ADVERTISEMENT, findings) else { continue };
-        let advertisement = advertisement(&section, ranges, communities, findings);
+        let advertisement = advertisement(&section, narrowest, communities, findings);
         if let Some(first) = seen.insert(as_written(&section), item.path.clone()) {
             findings.at(&item, format!("this advertisement says the same as {first}; remove one of the two"));
         }
@@ -155,28 +156,33 @@ fn as_written(section: &Section<'_>) -> Vec<String> {
 
 fn advertisement(
     section: &Section<'_>,
-    ranges: &[(Field<'_>, AddressRange)],
+    (v4, v6): (Narrowest<'_, '_>, Narrowest<'_, '_>),
     communities: &Communities,
     findings: &mut Findings,
 ) -> BgpAdvertisement {
     BgpAdvertisement {
-        aggregation_length: length(&section.field("aggregation-length"), 32, ranges, findings),
-        aggregation_length_v6: length(&section.field("aggregation-length-v6"), 128, ranges, findings),
+        aggregation_length: length(&section.field("aggregation-length"), 32, v4, findings),
+        aggregation_length_v6: length(&section.field("aggregation-length-v6"), 128, v6, findings),
         local_pref: section.field("localpref").number(0, u32::MAX, findings).unwrap_or(0),
         communities: attached(&section.field("communities"), communities, findings),
     }
 }
 
-/// An aggregation length, at most `most`, that no entry of that family is narrower than.
-fn length(field: &Field<'_>, most: u8, ranges: &[(Field<'_>, AddressRange)], findings: &mut Findings) -> u8 {
+/// The entry of one family that aggregation must leave the longest prefix for, with that prefix's length.
+type Narrowest<'a, 't> = Option<(u8, &'a (Field<'t>, AddressRange))>;
+
+fn narrowest<'a, 't>(ranges: &'a [(Field<'t>, AddressRange)], v4: bool) -> Narrowest<'a, 't> {
+    let family = ranges.iter().filter(|(_, range)| range.first().is_ipv4() == v4);
+    family.map(|entry| (widest_prefix(&entry.1), entry)).max_by_key(|(length, _)| *length)
+}
+
+/// An aggregation length, at most `most`, that keeps within every entry.
+fn length(field: &Field<'_>, most: u8, narrowest: Narrowest<'_, '_>, findings: &mut Findings) -> u8 {
     let Some(length) = field.number(0, most, findings) else { return most };
-    let family = ranges.iter().filter(|(_, range)| range.first().is_ipv4() == (most == 32));
-    let narrow =
-        family.map(|(field, range)| (field, range, widest_prefix(range))).find(|(.., widest)| *widest > length);
-    if let Some((entry, range, widest)) = narrow {
+    if let Some((widest, (entry, range))) = narrowest.filter(|(widest, _)| *widest > length) {
+        let path = &entry.path;
         let message = format!(
-            "addresses aggregated to /{length} reach beyond {range} ({}), whose widest prefix is a /{widest}; write {widest} or more",
-            entry.path
+            "addresses aggregated to /{length} reach beyond {range} ({path}), whose widest prefix is a /{widest}; write {widest} or more"
         );
         findings.at(field, message);
     }

@@ -204,7 +204,7 @@ fn bgp_advertisements_are_checked() {
         ("[{aggregation-length: 33}]", "[0].aggregation-length", 43, "a whole number from 0 to 32"),
         ("[{aggregation-length-v6: 129}]", "[0].aggregation-length-v6", 46, "from 0 to 128"),
         ("[{aggregation-length: 29}]", "[0].aggregation-length", 43, "whose widest prefix is a /30; write 30 or more"),
-        ("[{aggregation-length: 23}]", "[0].aggregation-length", 43, "reach beyond 10.0.0.0-10.0.0.255"),
+        ("[{aggregation-length: 23}]", "[0].aggregation-length", 43, "reach beyond 10.1.0.1-10.1.0.8"),
         ("[{aggregation-length-v6: 63}]", "[0].aggregation-length-v6", 46, "whose widest prefix is a /64"),
         ("[{localpref: -1}]", "[0].localpref", 34, "from 0 to 4294967295, found the number -1"),
         ("[{localpref: '1'}]", "[0].localpref", 34, "remove the quotes"),
