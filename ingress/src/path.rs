@@ -82,8 +82,8 @@ pub enum Unreachable {
     Reshaped(String),
 }
 
-/// The path of a rule, in canonical spelling.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The path of a rule; two that match the same requests in the same way are equal, however they are written.
+#[derive(Clone, Debug)]
 pub struct PathMatch {
     kind: PathType,
     canonical: Arc<str>,
@@ -159,15 +159,27 @@ impl PathMatch {
     }
 }
 
-impl Ord for PathMatch {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let key =
-            |this: &Self| (Reverse(this.stem().len()), this.kind != PathType::Exact, Reverse(this.canonical.len()));
-        key(self).cmp(&key(other)).then_with(|| {
-            (self.kind, &self.canonical, &self.written).cmp(&(other.kind, &other.canonical, &other.written))
-        })
+impl PathMatch {
+    /// What orders two rules, the first to be asked the smallest.
+    fn rank(&self) -> (Reverse<usize>, bool, Reverse<usize>, PathType, &str) {
+        let is_exact = self.kind == PathType::Exact;
+        (Reverse(self.stem().len()), !is_exact, Reverse(self.canonical.len()), self.kind, &self.canonical)
     }
 }
+
+impl Ord for PathMatch {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for PathMatch {}
 
 impl PartialOrd for PathMatch {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {

@@ -51,15 +51,12 @@ pub(super) fn build(
     previous: &HeldHosts,
     findings: &mut Vec<Finding>,
 ) -> HeldHosts {
-    for plan in plans {
-        for backend in plan.backends() {
-            let endpoints = backends.get(backend);
-            findings.extend(findings_of(plan, backend, &endpoints));
-        }
-    }
     let mut hosts = HeldHosts::new();
     for (host, claims) in claims(plans) {
-        let endpoints: Vec<_> = used(&claims).map(|backend| backends.get(backend)).collect();
+        let endpoints: Vec<_> = used(&claims).map(|(_, backend)| backends.get(backend)).collect();
+        for ((plan, backend), endpoints) in used(&claims).zip(&endpoints) {
+            findings.extend(findings_of(plan, backend, endpoints));
+        }
         let held = match previous.get(&host) {
             Some(held) if held.is_made_of(&claims, &endpoints) => held.again(),
             _ => merge(&host, claims, endpoints),
@@ -113,9 +110,9 @@ fn claims(plans: &[Arc<IngressPlan>]) -> BTreeMap<HostMatch, Vec<Claim>> {
 }
 
 /// The backends that a host uses: those of its paths, then the default backends in question.
-fn used(claims: &[Claim]) -> impl Iterator<Item = &Backend> {
-    let paths = claims.iter().flat_map(|claim| claim.paths().map(|(_, backend)| backend));
-    paths.chain(defaults(claims).filter_map(|claim| claim.plan.default.as_ref()))
+fn used(claims: &[Claim]) -> impl Iterator<Item = (&IngressPlan, &Backend)> {
+    let paths = claims.iter().flat_map(|claim| claim.paths().map(|(_, backend)| (&*claim.plan, backend)));
+    paths.chain(defaults(claims).filter_map(|claim| Some((&*claim.plan, claim.plan.default.as_ref()?))))
 }
 
 /// Whose default backend receives path misses: the first Ingress that defines the host, then catch-alls.

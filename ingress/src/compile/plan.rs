@@ -105,11 +105,6 @@ impl IngressPlan {
         rules.is_none_or(Vec::is_empty) && self.default.is_some()
     }
 
-    /// All backends, the default last.
-    pub(super) fn backends(&self) -> impl Iterator<Item = &Backend> {
-        self.rules.iter().flat_map(|rule| rule.paths.iter().map(|path| &path.backend)).chain(&self.default)
-    }
-
     fn add_rule(&mut self, at: usize, rule: &IngressRule) {
         let host = match HostMatch::parse(rule.host.as_deref().unwrap_or_default()) {
             Ok(host) => host,
