@@ -92,7 +92,8 @@ impl Lan {
 impl Drop for Lan {
     fn drop(&mut self) {
         for namespace in [&self.node, &self.peer] {
-            if let Err(why) = ip(&format!("netns del {namespace}")) {
+            let exists = std::path::Path::new("/run/netns").join(namespace).exists();
+            if exists && let Err(why) = ip(&format!("netns del {namespace}")) {
                 eprintln!("namespace {namespace} is left behind: {why}");
             }
         }
