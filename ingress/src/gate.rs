@@ -104,7 +104,6 @@ impl GateError {
             Self::Version => 505,
             Self::Connect => 405,
             Self::Expect => 417,
-            Self::TransferEncoding => 501,
             _ => 400,
         }
     }

@@ -125,7 +125,7 @@ pub(super) fn examine(fields: Fields<'_>, version: Version) -> Result<Seen<'_>, 
             14 if field.is("http2-settings") => seen.upgrade = Some(b""),
             17 if field.is("transfer-encoding") => {
                 if encoding || version == Version::Http10 || !field.value.eq_ignore_ascii_case(b"chunked") {
-                    // Unknown codings are 501 (RFC 9112 §6.1); in 1.0 there is none at all.
+                    // In 1.0 there is none at all (RFC 9112 §6.1).
                     return Err(if version == Version::Http10 {
                         GateError::TwoFramings
                     } else {
