@@ -1,0 +1,7 @@
+//! What lies behind the proxies: prints the port it chose, answers until standard input closes.
+
+use std::io;
+
+fn main() -> io::Result<()> {
+    ferrogate_bench::upstream::run(|port| println!("{port}"))
+}

@@ -1,0 +1,208 @@
+//! Programs that we start, pin to a core and end; never any other.
+#![expect(clippy::disallowed_methods, reason = "waiting for programs takes a clock")]
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setpriority_process, setrlimit};
+
+use crate::error::{BenchError, Result};
+
+/// The core of the load generator and of the upstream.
+pub const LOAD_CORE: usize = 0;
+/// The core of the proxy.
+pub const PROXY_CORE: usize = 1;
+
+/// Descriptors for 30 000 connections through a proxy.
+const ENOUGH: u32 = 65_536;
+/// How long a program may take to end by itself before it is killed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How many descriptors a program that we start may have open.
+#[must_use]
+pub fn open_files() -> u32 {
+    getrlimit(Resource::Nofile).current.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX)
+}
+
+/// Allows ten thousand connections, each with a descriptor on both sides of the proxy, or as many as the system lets us.
+pub fn raise_open_files() {
+    let now = getrlimit(Resource::Nofile);
+    if open_files() < ENOUGH && setrlimit(Resource::Nofile, limit(Some(u64::from(ENOUGH)))).is_err() {
+        // Less is no fault: who needs more asks `open_files` and says how far it got.
+        let _ = setrlimit(Resource::Nofile, limit(now.maximum));
+    }
+}
+
+/// Sets the niceness of this process and of all that it starts.
+pub fn prioritise(nice: i32) {
+    if nice != 0 && setpriority_process(None, nice).is_err() {
+        eprintln!("a niceness of {nice} is not allowed here; going on without");
+    }
+}
+
+fn limit(files: Option<u64>) -> Rlimit {
+    Rlimit { current: files, maximum: files }
+}
+
+/// A command that runs on one core.
+#[must_use]
+pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &core.to_string()]).arg(program.as_ref());
+    command
+}
+
+/// A program in the background; ended on drop.
+#[derive(Debug)]
+pub struct Background {
+    name: String,
+    child: Child,
+}
+
+impl Background {
+    /// Starts it with its output in a file.
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let file =
+            |path: &Path| File::create(path).map_err(|source| BenchError::File { path: path.to_owned(), source });
+        let output = file(log)?;
+        let errors = output.try_clone()?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        Self::spawn(command)
+    }
+
+    /// Starts it with pipes to talk to it; it is expected to end when its standard input closes.
+    pub fn start_piped(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        let name = name_of(&command);
+        match command.spawn() {
+            Ok(child) => Ok(Self { name, child }),
+            Err(source) => Err(BenchError::Spawn { program: name, source }),
+        }
+    }
+
+    /// Its id; `taskset` has become the program itself.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// What it prints.
+    pub fn output(&mut self) -> Result<&mut ChildStdout> {
+        let missing = || BenchError::Output { program: self.name.clone(), what: "pipe", output: String::new() };
+        self.child.stdout.as_mut().ok_or_else(missing)
+    }
+
+    /// Closes its standard input and returns what it prints until its end.
+    pub fn finish(mut self) -> Result<String> {
+        drop::<Option<ChildStdin>>(self.child.stdin.take());
+        let mut text = String::new();
+        self.output()?.read_to_string(&mut text)?;
+        let status = self.child.wait()?;
+        check(&self.name, status, text)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        pid.map_or(Ok(()), |pid| kill_process(pid, signal)).map_err(|error| BenchError::Socket(error.into()))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        drop::<Option<ChildStdin>>(self.child.stdin.take());
+        if self.ended()?.is_none() {
+            self.signal(Signal::TERM)?;
+        }
+        if wait_until(FAREWELL, || Ok(self.ended()?.is_some()))? {
+            return Ok(());
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("{} (process {}) could not be ended: {error}", self.name, self.child.id());
+        }
+    }
+}
+
+/// Runs a command to its end and returns what it printed; standard error is ours.
+pub fn run(command: &mut Command) -> Result<String> {
+    let name = name_of(command);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output();
+    let output = output.map_err(|source| BenchError::Spawn { program: name.clone(), source })?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    check(&name, output.status, text + &String::from_utf8_lossy(&output.stderr))
+}
+
+/// Asks again and again until it holds or the time is over; says which.
+pub fn wait_until(limit: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let end = Instant::now() + limit;
+    loop {
+        if holds()? {
+            return Ok(true);
+        }
+        if Instant::now() > end {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn check(name: &str, status: ExitStatus, output: String) -> Result<String> {
+    if status.success() {
+        return Ok(output);
+    }
+    Err(BenchError::Failed { program: name.to_owned(), status: status.to_string(), output })
+}
+
+/// The program's name, behind `taskset`.
+fn name_of(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let program = if words[0] == "taskset" { words.get(3) } else { None };
+    let program = program.unwrap_or(&words[0]);
+    program.rsplit('/').next().unwrap_or(program).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_called_by_its_program() {
+        assert_eq!(name_of(&pinned(1, "/usr/sbin/nginx")), "nginx");
+        assert_eq!(name_of(&Command::new("wrk")), "wrk");
+    }
+
+    #[test]
+    fn a_failing_command_says_what_it_printed() {
+        let error = run(Command::new("sh").args(["-c", "echo no; exit 3"])).unwrap_err().to_string();
+        assert!(error.contains("sh failed") && error.contains("no\n"), "{error}");
+        assert_eq!(run(Command::new("echo").arg("yes")).unwrap(), "yes\n");
+    }
+
+    #[test]
+    fn what_we_start_ends_with_its_input() {
+        let cat = Background::start_piped(Command::new("cat")).unwrap();
+        assert_eq!(cat.finish().unwrap(), "");
+    }
+}
