@@ -10,7 +10,7 @@
 //! Pure. The clock and the requests: [`crate::io`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use config::object::ObjectName;
 use prometheus::core::{Collector, Desc};
@@ -20,13 +20,28 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 /// Upper bounds in seconds: ingress-nginx's, with two below for what does not leave the machine.
 const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Which series there may be, and which there are.
+#[derive(Debug, Default)]
+struct Books {
+    /// Ingresses that may have series. A request may end after its Ingress is gone and must not bring it back.
+    known: BTreeSet<ObjectName>,
+    /// Method and status of each series of requests, by Ingress; needed to remove them.
+    seen: BTreeMap<ObjectName, Vec<(&'static str, u16)>>,
+}
+
+impl Books {
+    /// Requests that no Ingress is for have series as well.
+    fn may_have_series(&self, ingress: &ObjectName) -> bool {
+        ingress.name.is_empty() || self.known.contains(ingress)
+    }
+}
+
 /// The metrics of the data plane, shared by all workers.
 #[derive(Debug)]
 pub struct IngressMetrics {
     requests: IntCounterVec,
     durations: HistogramVec,
-    /// Method and status of each series of [`Self::requests`], by Ingress; needed to remove them.
-    seen: Mutex<BTreeMap<ObjectName, Vec<(&'static str, u16)>>>,
+    books: Mutex<Books>,
     /// Connections that are open now.
     pub connections: IntGauge,
     /// Connections accepted since start.
@@ -80,7 +95,7 @@ impl IngressMetrics {
         Ok(Arc::new(Self {
             requests,
             durations,
-            seen: Mutex::default(),
+            books: Mutex::default(),
             connections: gauge(registry, "connections", "Client connections that are open now.")?,
             accepted: counter(registry, "connections_accepted_total", "Client connections accepted.")?,
             accept_errors: counter(registry, "accept_errors_total", "Connections that could not be accepted.")?,
@@ -109,11 +124,22 @@ impl IngressMetrics {
     }
 
     /// The counters of one Ingress; `None` for requests that no Ingress is for.
+    ///
+    /// Those of an Ingress that was not announced by [`Self::expect`], or is gone, count for nobody.
     #[must_use]
     pub fn recorder(self: &Arc<Self>, ingress: Option<&ObjectName>) -> Recorder {
         let ingress = ingress.cloned().unwrap_or_else(|| ObjectName::new("", ""));
-        let duration = self.durations.with_label_values(&[&*ingress.namespace, &*ingress.name]);
+        let mut books = self.books();
+        let duration = books.may_have_series(&ingress).then(|| {
+            books.seen.entry(ingress.clone()).or_default();
+            self.durations.with_label_values(&[&*ingress.namespace, &*ingress.name])
+        });
+        drop(books);
         Recorder { metrics: Arc::clone(self), ingress, duration, counters: Mutex::default() }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a request refused before routing.
@@ -126,17 +152,22 @@ impl IngressMetrics {
         self.upstream_errors.with_label_values(&[reason]).inc();
     }
 
-    /// Removes the series of every Ingress that is not in `ingresses`.
-    pub fn retain(&self, ingresses: &BTreeSet<&ObjectName>) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|ingress, series| {
-            // Requests that no Ingress is for stay.
-            let stays = ingress.name.is_empty() || ingresses.contains(ingress);
-            if !stays {
-                self.remove(ingress, series);
-            }
-            stays
-        });
+    /// Announces the Ingresses of a table that is about to come in force.
+    pub fn expect<'a>(&self, ingresses: impl IntoIterator<Item = &'a ObjectName>) {
+        self.books().known.extend(ingresses.into_iter().cloned());
+    }
+
+    /// Removes the series of every Ingress that is not among these.
+    pub fn retain<'a>(&self, ingresses: impl IntoIterator<Item = &'a ObjectName>) {
+        let mut books = self.books();
+        books.known = ingresses.into_iter().cloned().collect();
+        let all = std::mem::take(&mut books.seen);
+        let (stay, go): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.into_iter().partition(|(ingress, _)| books.may_have_series(ingress));
+        books.seen = stay;
+        for (ingress, series) in go {
+            self.remove(&ingress, &series);
+        }
     }
 
     /// An error would say that a series is not there, which is what is wanted.
@@ -148,14 +179,17 @@ impl IngressMetrics {
         let _ = self.durations.remove_label_values(&[namespace, name]);
     }
 
-    fn requests_with(&self, ingress: &ObjectName, method: &'static str, status: u16) -> IntCounter {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = seen.entry(ingress.clone()).or_default();
+    fn requests_with(&self, ingress: &ObjectName, method: &'static str, status: u16) -> Option<IntCounter> {
+        let mut books = self.books();
+        if !books.may_have_series(ingress) {
+            return None;
+        }
+        let series = books.seen.entry(ingress.clone()).or_default();
         if !series.contains(&(method, status)) {
             series.push((method, status));
         }
         let text = status.to_string();
-        self.requests.with_label_values(&[&*ingress.namespace, &*ingress.name, method, &text])
+        Some(self.requests.with_label_values(&[&*ingress.namespace, &*ingress.name, method, &text]))
     }
 }
 
@@ -164,7 +198,8 @@ impl IngressMetrics {
 pub struct Recorder {
     metrics: Arc<IngressMetrics>,
     ingress: ObjectName,
-    duration: Histogram,
+    /// `None` if the Ingress has no series.
+    duration: Option<Histogram>,
     /// Few, so a scan is faster than a hash; never contended, since one worker uses it.
     counters: Mutex<Vec<(&'static str, u16, IntCounter)>>,
 }
@@ -173,16 +208,19 @@ impl Recorder {
     /// Counts one answered request.
     pub fn record(&self, method: &str, status: u16, seconds: f64) {
         let method = method_label(method);
-        self.duration.observe(seconds);
+        if let Some(duration) = &self.duration {
+            duration.observe(seconds);
+        }
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         // Labels are literals, so equal ones are the same bytes; comparing text is still cheap and never wrong.
         if let Some((.., counter)) = counters.iter().find(|(m, s, _)| *m == method && *s == status) {
             counter.inc();
             return;
         }
-        let counter = self.metrics.requests_with(&self.ingress, method, status);
-        counter.inc();
-        counters.push((method, status, counter));
+        if let Some(counter) = self.metrics.requests_with(&self.ingress, method, status) {
+            counter.inc();
+            counters.push((method, status, counter));
+        }
     }
 }
 
@@ -253,6 +291,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = IngressMetrics::register(&registry).unwrap();
         let web = ObjectName::new("shop", "web");
+        metrics.expect([&web]);
         let recorder = metrics.recorder(Some(&web));
         recorder.record("GET", 200, 0.002);
         recorder.record("GET", 200, 0.002);
@@ -274,10 +313,14 @@ mod tests {
         let registry = Registry::new();
         let metrics = IngressMetrics::register(&registry).unwrap();
         let (gone, stays) = (ObjectName::new("shop", "gone"), ObjectName::new("shop", "stays"));
+        metrics.expect([&gone, &stays]);
+        let late = metrics.recorder(Some(&gone));
         for ingress in [Some(&gone), Some(&stays), None] {
             metrics.recorder(ingress).record("POST", 201, 0.1);
         }
-        metrics.retain(&BTreeSet::from([&stays]));
+        metrics.retain([&stays]);
+        late.record("POST", 201, 0.1);
+        metrics.recorder(Some(&gone)).record("POST", 201, 0.1);
         let text = text(&registry);
         assert!(!text.contains("gone"), "{text}");
         assert_eq!(text.matches("status=\"201\"").count(), 4, "{text}");

@@ -106,3 +106,61 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn entry(target: &str) -> Entry<'_> {
+        Entry {
+            time: Timestamp::UNIX_EPOCH,
+            client: None,
+            method: "GET",
+            target,
+            protocol: "HTTP/1.1",
+            scheme: "http",
+            host: "",
+            status: 200,
+            bytes_sent: 0,
+            bytes_received: 0,
+            duration: Duration::ZERO,
+            referer: None,
+            user_agent: None,
+            request_id: "",
+            ingress: None,
+            service: None,
+            attempts: &[],
+        }
+    }
+
+    fn log(queue: SyncSender<Vec<u8>>) -> Arc<Log> {
+        let metrics = IngressMetrics::register(&prometheus::Registry::new()).unwrap();
+        Arc::new(Log { format: AccessLog::Text, metrics, queue, lines: Mutex::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_are_handed_over_together_a_moment_later() {
+        let (queue, batches) = sync_channel(1);
+        let log = log(queue);
+        log.write(&entry("/1"));
+        log.write(&entry("/2"));
+        assert!(batches.try_recv().is_err());
+        tokio::time::sleep(DELAY * 2).await;
+        let batch = String::from_utf8(batches.try_recv().unwrap()).unwrap();
+        assert_eq!(batch.lines().count(), 2, "{batch}");
+        assert_eq!(log.metrics.log_dropped.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_takes_is_dropped_and_counted() {
+        let (queue, batches) = sync_channel(1);
+        let log = log(queue);
+        for _ in 0..3 {
+            log.write(&entry("/"));
+            log.flush();
+        }
+        assert_eq!((batches.try_iter().count(), log.metrics.log_dropped.get()), (1, 2));
+    }
+}

@@ -207,13 +207,16 @@ impl Wire {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Says goodbye so that the client gets all that was written: closes our direction, then takes what it still
-    /// sends for a while, since closing on unread bytes would reset the connection.
+    /// Says goodbye so that the client gets all that was written: closes our direction and, if the client is still
+    /// sending, takes that for a while, since closing on unread bytes would reset the connection.
     pub(super) async fn close(mut self: Box<Self>, patience: Duration) {
         /// What is taken at most.
         const LIMIT: usize = 4 * 1024 * 1024;
         let farewell = async {
             std::future::poll_fn(|cx| self.poll_shutdown(cx)).await?;
+            if self.is_between_requests() && self.pending.is_empty() {
+                return Ok(());
+            }
             let mut taken = 0;
             while taken < LIMIT {
                 self.pending.clear();

@@ -1,6 +1,5 @@
 //! From snapshots to the table in force, and from start to drain.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -37,6 +36,7 @@ pub(super) async fn run(
     };
     let recipe = Recipe { options: options.compile.clone(), default: Arc::new(generate_default(Timestamp::now())?) };
     let compiled = recipe.compile(Arc::clone(&first), None).await.ok_or(IngressError::Compile)?;
+    ports.metrics.expect(compiled.routes.iter().map(|route| &route.ingress));
     let table = Arc::new(ArcSwap::from(Arc::clone(&compiled.table)));
     let writer = Writer::start().map_err(|source| IngressError::Worker { worker: 0, source })?;
     let drain = CancellationToken::new();
@@ -83,6 +83,7 @@ async fn steer(
                     let previous = Some(Arc::clone(&state.compiled));
                     state.snapshot = Arc::clone(&snapshot);
                     if let Some(next) = recipe.compile(snapshot, previous).await {
+                        ports.metrics.expect(next.routes.iter().map(|route| &route.ingress));
                         table.store(Arc::clone(&next.table));
                         publish(ports, &next);
                         state.compiled = next;
@@ -148,7 +149,7 @@ fn publish(ports: &IngressPorts, compiled: &Compiled) {
     ports.routes.send_replace(Arc::new(compiled.routes.clone()));
     ports.certificates.send_replace(Arc::new(compiled.certificates.clone()));
     let metrics = &ports.metrics;
-    metrics.retain(&compiled.routes.iter().map(|route| &route.ingress).collect::<BTreeSet<_>>());
+    metrics.retain(compiled.routes.iter().map(|route| &route.ingress));
     metrics.swaps.inc();
     metrics.last_swap.set(Timestamp::now().as_second());
     metrics.routes.set(i64::try_from(compiled.routes.len()).unwrap_or(i64::MAX));

@@ -180,7 +180,7 @@ impl Exchange {
             host: &self.host,
             status,
             bytes_sent: session.body_bytes_sent() as u64,
-            bytes_received: session.body_bytes_read() as u64,
+            bytes_received: (head_len(session) + session.body_bytes_read()) as u64,
             duration,
             referer: text(REFERER),
             user_agent: text(USER_AGENT),
@@ -203,6 +203,11 @@ impl Drop for Exchange {
 /// Whether the client came over TLS.
 pub(super) fn is_tls(session: &Session) -> bool {
     session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+/// Bytes of the request head; in HTTP/2 it has no length of its own.
+fn head_len(session: &Session) -> usize {
+    session.as_http1().map_or(0, |http1| http1.get_headers_raw_bytes().len())
 }
 
 /// The client's address.

@@ -49,15 +49,15 @@ impl World {
 
     /// An Ingress that sends `host` and everything below `path` to a Service.
     pub(crate) fn route(self, ingress: &str, host: &str, path: &str, service: &str) -> Self {
-        self.ingress(ingress, host, path, service, json!([]))
+        self.ingress(ingress, host, path, service, &json!([]))
     }
 
     /// As [`Self::route`], with a certificate.
     pub(crate) fn tls_route(self, ingress: &str, host: &str, service: &str, secret: &str) -> Self {
-        self.ingress(ingress, host, "/", service, json!([{"hosts": [host], "secretName": secret}]))
+        self.ingress(ingress, host, "/", service, &json!([{"hosts": [host], "secretName": secret}]))
     }
 
-    fn ingress(mut self, ingress: &str, host: &str, path: &str, service: &str, tls: Value) -> Self {
+    fn ingress(mut self, ingress: &str, host: &str, path: &str, service: &str, tls: &Value) -> Self {
         let backend = json!({"service": {"name": service, "port": {"number": 80}}});
         let paths = json!([{"path": path, "pathType": "Prefix", "backend": backend}]);
         let object = json!({

@@ -162,7 +162,7 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
             return Ok(false);
         }
         "/silent" => {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             return Ok(false);
         }
         "/hang-up" => return Ok(false),
