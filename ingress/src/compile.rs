@@ -43,7 +43,7 @@ use crate::summary;
 
 use backends::{Backends, HeldBackends};
 use class::Classes;
-use finding::Finding;
+use finding::{Finding, Placed, place};
 use hosts::HeldHosts;
 use plan::IngressPlan;
 use tls::HeldSecrets;
@@ -84,6 +84,7 @@ struct Memory {
     backends: HeldBackends,
     hosts: HeldHosts,
     secrets: HeldSecrets,
+    placed: Placed,
 }
 
 /// Compiles a snapshot; `default` is shown to clients that ask for no name we have a certificate for.
@@ -112,9 +113,18 @@ pub fn compile(
         Some(previous) => previous.table.with(hosts::changes(&hosts, &memory.hosts), Arc::clone(&certs)),
         None => RouteTable::empty(Arc::clone(&certs)).with(hosts::changes(&hosts, &memory.hosts), Arc::clone(&certs)),
     };
+    findings.sort();
+    findings.dedup();
+    let (problems, placed) = place(&findings, snapshot, &memory.placed);
     Compiled {
         table: Arc::new(table),
-        report: report(snapshot, options, &plans, &addresses, findings),
+        report: Report {
+            generation: snapshot.generation,
+            ingresses: status(options, &plans, &addresses),
+            events: findings.iter().map(Finding::event).collect(),
+            problems,
+            ..Report::default()
+        },
         routes: summary::routes(by_precedence(&hosts).into_values().flat_map(|host| host.table.routes())),
         certificates: summary::certificates(&certs),
         memory: Memory {
@@ -122,6 +132,7 @@ pub fn compile(
             backends: backends.into_held(),
             hosts,
             secrets,
+            placed,
         },
     }
 }
@@ -165,27 +176,15 @@ fn forbidden(options: &CompileOptions, addresses: &BTreeSet<IpAddr>) -> Forbidde
     Forbidden { allow_loopback: options.loopback_endpoints, own: addresses.clone() }
 }
 
-fn report(
-    snapshot: &Snapshot,
+/// The status of our Ingresses; without a Service to take it from, it is somebody else's to write.
+fn status(
     options: &CompileOptions,
     plans: &[Arc<IngressPlan>],
     addresses: &BTreeSet<IpAddr>,
-    mut findings: Vec<Finding>,
-) -> Report {
-    findings.sort();
-    findings.dedup();
+) -> BTreeMap<ObjectName, Vec<IpAddr>> {
     let shown: Vec<IpAddr> = addresses.iter().copied().collect();
-    // Without a Service to take it from, the status is somebody else's to write.
-    let status = |plan: &Arc<IngressPlan>| (plan.name.clone(), shown.clone());
-    let ingresses: BTreeMap<_, _> =
-        if options.publish_service.is_some() { plans.iter().map(status).collect() } else { BTreeMap::new() };
-    Report {
-        generation: snapshot.generation,
-        ingresses,
-        events: findings.iter().map(Finding::event).collect(),
-        problems: findings.iter().map(|finding| snapshot.placed(finding.problem())).collect(),
-        ..Report::default()
-    }
+    let plans = plans.iter().filter(|_| options.publish_service.is_some());
+    plans.map(|plan| (plan.name.clone(), shown.clone())).collect()
 }
 
 /// The hosts in the order in which they are asked.

@@ -348,6 +348,30 @@ fn what_did_not_change_is_taken_over() {
     drop(busy);
 }
 
+/// A source that counts how often it is asked.
+#[derive(Debug, Default)]
+struct Counting(std::sync::atomic::AtomicU32);
+
+impl config::snapshot::Origin for Counting {
+    fn locate(&self, _: &config::object::FieldPath) -> Option<config::diagnostic::Place> {
+        let line = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        Some(config::diagnostic::Place { file: "shop.yaml".into(), line, column: 1 })
+    }
+}
+
+#[test]
+fn a_source_is_asked_for_a_place_once() {
+    let mut snapshot = snapshot();
+    add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "nope")]));
+    let object = ObjectRef::new(Kind::Ingress, ObjectName::new("shop", "shop"));
+    let origin: Arc<dyn config::snapshot::Origin> = Arc::new(Counting::default());
+    snapshot.origins = Arc::new([(object, origin)].into());
+    let first = run(&snapshot);
+    let second = compile(&snapshot, &options(), default_certificate(), Some(&first), NOW);
+    assert_eq!(first.report.problems[0].place.as_ref().map(|place| place.line), Some(1));
+    assert_eq!(first.report.problems, second.report.problems);
+}
+
 /// A step in the life of a cluster: what to add, replace or remove.
 #[derive(Clone, Debug)]
 enum Change {
