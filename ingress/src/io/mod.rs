@@ -22,10 +22,13 @@ mod exchange;
 mod gate_loop;
 mod listen;
 mod message;
+mod pace;
 mod proxy;
 mod response;
 mod tls;
+mod transport;
 mod upstream;
+mod wire;
 mod worker;
 
 use std::net::SocketAddr;
