@@ -151,8 +151,13 @@ fn millis(micros: Option<u64>) -> Option<f64> {
 
 /// CPU time per request, in microseconds.
 fn per_request(cpu: Duration, requests: u64) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "no run makes 2^52 requests")]
-    (requests > 0).then(|| cpu.as_secs_f64() * 1e6 / requests as f64)
+    per(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX), requests)
+}
+
+/// So much for each of so many.
+fn per(amount: u64, count: u64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "no run makes 2^52 of anything")]
+    (count > 0).then(|| amount as f64 / count as f64)
 }
 
 /// Why a scenario is not built yet.

@@ -1,6 +1,6 @@
 //! Scenarios 1, 2, 4 and 10: small answers over kept connections.
 
-use super::{Bench, generators, memory, millis, per_request};
+use super::{Bench, generators, memory, millis, per, per_request};
 use crate::error::{BenchError, Result, clean};
 use crate::fleet::PATHS;
 use crate::measure;
@@ -72,15 +72,18 @@ pub(super) fn run_logging(bench: &Bench) -> Vec<Table> {
         let partner = quiet.iter().filter_map(|(_, other)| other.as_ref()).find(|other| other.kind == peer.kind);
         let missing = || BenchError::Dirty("it did not start without its log".to_owned());
         let without = load(bench, Protocol::Http, partner.ok_or_else(missing)?)?;
+        let lines = peer.log_lines()?;
         let with = load(bench, Protocol::Http, peer)?;
+        let lines = per(peer.log_lines()?.saturating_sub(lines), with.requests);
         let extra = with.cpu.zip(without.cpu).map(|(with, without)| with - without);
-        Ok(vec![Some(with.rate), with.cpu, without.cpu, extra])
+        Ok(vec![Some(with.rate), with.cpu, without.cpu, extra, lines])
     });
     let columns = vec![
         Column::compared("requests/s", 0),
         Column::compared("CPU µs/request", 1),
         Column::alone("without log", 1),
         Column::alone("extra", 1),
+        Column::alone("lines/request", 2),
     ];
     let note =
         "Scenario 1 with one line per request written to a file, beside the same peer without. Metrics are on in \
@@ -91,6 +94,7 @@ pub(super) fn run_logging(bench: &Bench) -> Vec<Table> {
 
 /// Throughput and what it cost.
 struct Full {
+    requests: u64,
     rate: f64,
     cpu: Option<f64>,
     foreign: f64,
@@ -101,7 +105,12 @@ fn load(bench: &Bench, protocol: Protocol, peer: &Peer) -> Result<Full> {
     let load = throughput(bench, protocol, peer, bench.effort.seconds)?;
     let used = measure::cpu(peer.id())?.since(before);
     clean(&load.errors)?;
-    Ok(Full { rate: load.rate, cpu: per_request(used.peer, load.requests), foreign: used.foreign() })
+    Ok(Full {
+        requests: load.requests,
+        rate: load.rate,
+        cpu: per_request(used.peer, load.requests),
+        foreign: used.foreign(),
+    })
 }
 
 fn throughput(bench: &Bench, protocol: Protocol, peer: &Peer, seconds: u32) -> Result<Load> {
