@@ -17,10 +17,10 @@ enum Direction {
 }
 
 /// A table for each size and direction.
-pub(super) fn run(bench: &Bench) -> Vec<Table> {
+pub(super) fn run(bench: &Bench) -> impl Iterator<Item = Table> + '_ {
     let cases = [(MEDIUM, Direction::Down), (MEDIUM, Direction::Up)];
     let large = [(bench.effort.large, Direction::Down), (bench.effort.large, Direction::Up)];
-    cases.into_iter().chain(large).map(|(size, direction)| table(bench, size, direction)).collect()
+    cases.into_iter().chain(large).map(move |(size, direction)| table(bench, size, direction))
 }
 
 fn table(bench: &Bench, size: u64, direction: Direction) -> Table {

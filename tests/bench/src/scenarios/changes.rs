@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// A table for the small and one for the large fleet.
-pub(super) fn run(bench: &Bench) -> Vec<Table> {
-    bench.effort.fleets.into_iter().map(|size| table(bench, size)).collect()
+pub(super) fn run(bench: &Bench) -> impl Iterator<Item = Table> + '_ {
+    bench.effort.fleets.into_iter().map(move |size| table(bench, size))
 }
 
 fn table(bench: &Bench, size: usize) -> Table {

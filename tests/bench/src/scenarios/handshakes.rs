@@ -31,8 +31,8 @@ impl Kind {
 }
 
 /// One table for full and one for resumed handshakes.
-pub(super) fn run(bench: &Bench) -> Vec<Table> {
-    [Kind::Full, Kind::Resumed].into_iter().map(|kind| table(bench, kind)).collect()
+pub(super) fn run(bench: &Bench) -> impl Iterator<Item = Table> + '_ {
+    [Kind::Full, Kind::Resumed].into_iter().map(move |kind| table(bench, kind))
 }
 
 fn table(bench: &Bench, kind: Kind) -> Table {

@@ -10,8 +10,8 @@ use crate::report::{Column, Figures, Row, Table};
 const RATE: &str = "500";
 
 /// One table without and one with TLS.
-pub(super) fn run(bench: &Bench) -> Vec<Table> {
-    [false, true].into_iter().map(|tls| table(bench, tls)).collect()
+pub(super) fn run(bench: &Bench) -> impl Iterator<Item = Table> + '_ {
+    [false, true].into_iter().map(move |tls| table(bench, tls))
 }
 
 fn table(bench: &Bench, tls: bool) -> Table {

@@ -43,7 +43,7 @@ impl Protocol {
 }
 
 /// Throughput, then latency at a rate that is the same for all.
-pub(super) fn run(bench: &Bench, protocol: Protocol) -> Vec<Table> {
+pub(super) fn run(bench: &Bench, protocol: Protocol) -> Table {
     let peers = bench.start_all(Logging::Off);
     let rate = fixed_rate(bench, protocol, &peers);
     let rows = bench.rounds(peers, |peer| cell(bench, protocol, peer, rate));
@@ -62,11 +62,11 @@ pub(super) fn run(bench: &Bench, protocol: Protocol) -> Vec<Table> {
         Column::compared("PSS MiB", 1),
         Column::alone("others on the core", 2),
     ];
-    vec![Table { title: protocol.title().to_owned(), note, columns, rows }]
+    Table { title: protocol.title().to_owned(), note, columns, rows }
 }
 
 /// Scenario 10: the same peer with and without its access log, in one round.
-pub(super) fn run_logging(bench: &Bench) -> Vec<Table> {
+pub(super) fn run_logging(bench: &Bench) -> Table {
     let quiet = bench.start_all(Logging::Off);
     let rows = bench.rounds(bench.start_all(Logging::On), |peer| {
         let partner = quiet.iter().filter_map(|(_, other)| other.as_ref()).find(|other| other.kind == peer.kind);
@@ -89,7 +89,7 @@ pub(super) fn run_logging(bench: &Bench) -> Vec<Table> {
         "Scenario 1 with one line per request written to a file, beside the same peer without. Metrics are on in \
                 Ferrogate, always; the peers have none of that kind."
             .to_owned();
-    vec![Table { title: "10. Access log on".to_owned(), note, columns, rows }]
+    Table { title: "10. Access log on".to_owned(), note, columns, rows }
 }
 
 /// Throughput and what it cost.
