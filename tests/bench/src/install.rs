@@ -8,11 +8,12 @@ use crate::error::{BenchError, Result, write};
 use crate::process::run;
 
 /// Programs and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("nginx", "nginx-light"),
     ("haproxy", "haproxy"),
     ("wrk", "wrk"),
     ("h2load", "nghttp2-client"),
+    ("setpriv", "util-linux"),
     ("taskset", "util-linux"),
 ];
 

@@ -63,11 +63,11 @@ fn limit(files: Option<u64>) -> Rlimit {
     Rlimit { current: files, maximum: files }
 }
 
-/// A command that runs on one core.
+/// A command that runs on one core, and ends when we do, however we end.
 #[must_use]
 pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &core.to_string()]).arg(program.as_ref());
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "--cpu-list", &core.to_string()]).arg(program.as_ref());
     command
 }
 
@@ -190,11 +190,11 @@ fn check(name: &str, status: ExitStatus, output: String) -> Result<String> {
     Err(BenchError::Failed { program: name.to_owned(), status: status.to_string(), output })
 }
 
-/// The program's name, behind `taskset`.
+/// The program's name, behind what [`pinned`] puts before it.
 fn name_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-    let program = if words[0] == "taskset" { words.get(3) } else { None };
+    let program = if words[0] == "setpriv" { words.get(6) } else { None };
     let program = program.unwrap_or(&words[0]);
     program.rsplit('/').next().unwrap_or(program).to_owned()
 }
