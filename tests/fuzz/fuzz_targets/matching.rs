@@ -1,13 +1,16 @@
 //! Hosts and paths: canonical spelling is a fixed point, and the route table agrees with asking every rule in turn.
 #![no_main]
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use config::object::ObjectName;
 use config::snapshot::Snapshot;
+use ingress::certs::{Certificate, generate_default};
 use ingress::compile::{CompileOptions, compile};
+use ingress::gate::authority::Authority;
 use ingress::host::HostMatch;
 use ingress::path::{self, PathMatch};
+use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
     ServiceBackendPort,
@@ -21,6 +24,9 @@ struct Input<'a> {
     host: &'a str,
     path: &'a str,
 }
+
+static DEFAULT: LazyLock<Arc<Certificate>> =
+    LazyLock::new(|| Arc::new(generate_default(Timestamp::UNIX_EPOCH).expect("a key can be made")));
 
 const KINDS: [&str; 3] = ["Exact", "Prefix", "ImplementationSpecific"];
 
@@ -36,19 +42,25 @@ fuzz_target!(|input: Input| {
     );
     assert_eq!(path::normalise(canonical).map(|again| again.matched().to_owned()), Ok(canonical.to_owned()));
 
-    let host = input.host.to_ascii_lowercase();
-    let table = compile(&snapshot(&input.rules), &options(), None).table;
+    let Some(authority) = Authority::parse(input.host) else { return };
+    let host = authority.host();
+    let table = compile(&snapshot(&input.rules), &options(), &DEFAULT, None, Timestamp::UNIX_EPOCH).table;
     let found = table.find(&host, canonical);
-    // The slow way: of all hosts that match the most specific; of its rules that match the first.
-    let rules = input.rules.iter().take(16).filter_map(|(host, path, kind)| {
-        Some((HostMatch::parse(host).ok()?, PathMatch::parse(path, KINDS[usize::from(*kind) % 3]).ok()?))
-    });
-    let rules: Vec<_> = rules.collect();
+    // The slow way: the most specific host that matches owns the request, even when a path of it was refused; of its
+    // rules the first that matches.
+    let rules: Vec<_> =
+        input.rules.iter().take(16).filter_map(|rule| Some((HostMatch::parse(rule.0).ok()?, rule))).collect();
     let owner = rules.iter().map(|(rule, _)| rule).filter(|rule| rule.matches(&host)).min();
-    let best =
-        rules.iter().filter(|(rule, path)| Some(rule) == owner && path.matches(canonical)).map(|(_, path)| path).min();
+    let of_owner = rules.iter().filter(|(rule, _)| Some(rule) == owner);
+    let paths: Vec<_> =
+        of_owner.filter_map(|(_, (_, path, kind))| PathMatch::parse(path, kind_of(*kind)).ok()).collect();
+    let best = paths.iter().filter(|path| path.matches(canonical)).min();
     assert_eq!(found.map(|route| &route.path), best, "{host}{canonical}");
 });
+
+fn kind_of(number: u8) -> &'static str {
+    KINDS[usize::from(number) % KINDS.len()]
+}
 
 /// One Ingress of our class for each rule.
 fn snapshot(rules: &[(&str, &str, u8)]) -> Snapshot {
@@ -59,7 +71,7 @@ fn snapshot(rules: &[(&str, &str, u8)]) -> Snapshot {
         };
         let path = HTTPIngressPath {
             path: Some((*path).to_owned()),
-            path_type: KINDS[usize::from(*kind) % 3].to_owned(),
+            path_type: kind_of(*kind).to_owned(),
             backend: IngressBackend { service: Some(service), resource: None },
         };
         let host = (!host.is_empty()).then(|| (*host).to_owned());
