@@ -66,8 +66,10 @@ impl Candidate {
 
     /// One look, and one write if it is our turn. Whatever it takes, leadership ends when it has to.
     async fn attempt(&self, election: &mut Election, acquired: &mut Option<Timestamp>) -> Result<(), Failure> {
-        let limit = Instant::now() + WRITE;
-        let limit = election.expiry().map_or(limit, |expiry| expiry.min(limit));
+        let now = Instant::now();
+        // One that has ceased to lead tries as long as any other.
+        let expiry = election.expiry().filter(|expiry| *expiry > now);
+        let limit = expiry.map_or(now + WRITE, |expiry| expiry.min(now + WRITE));
         let late = Failure::Unreachable("no answer in time".to_owned());
         timeout_at(limit.into(), self.exchange(election, acquired)).await.unwrap_or(Err(late))
     }

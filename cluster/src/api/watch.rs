@@ -216,11 +216,7 @@ impl Watcher {
         if place.streaming {
             let watch = WatchParams { field_selector: self.source.fields.clone(), ..WatchParams::default() };
             let watch = watch.initial_events().timeout(self.timing.watch_seconds());
-            let ended = self.stream(place, &watch, "", Some(epoch)).await;
-            // A server that answered the watch and never told the end of the list does not know streaming lists.
-            place.streaming &=
-                place.version.is_some() || !matches!(ended, Ok(()) | Err(End::Failed(Failure::Garbled(_))));
-            return ended;
+            return self.stream(place, &watch, "", Some(epoch)).await;
         }
         self.tell(Change::Begin).await?;
         let mut params = ListParams { field_selector: self.source.fields.clone(), ..ListParams::default() }.limit(PAGE);
@@ -278,6 +274,8 @@ impl Watcher {
                     if place.relist <= Instant::now() {
                         place.version = None;
                     }
+                    // A server that never tells the end of the list does not know streaming lists.
+                    place.streaming &= list.is_none();
                     return Ok(());
                 }
                 Ok(()) = self.relist.changed(), if list.is_none() => {
