@@ -80,6 +80,7 @@ pub(super) fn plan(
     let memory = memory(snapshot);
     let settled = outbox::settle(&memory, reports, oldest, presence);
     let leaving = leaving(&memory, &settled.memory);
+    let mut waiting = Vec::new();
     let mut plan = Plan { writes: Vec::new(), refusals: settled.refusals };
     for report in reports.iter().filter(|report| report.generation >= oldest) {
         let events = by_service(report);
@@ -89,12 +90,19 @@ pub(super) fn plan(
             };
             let told = events.get(name).map_or(&[][..], Vec::as_slice);
             let Some(write) = service_write(name, service, status, told, now) else { continue };
-            let own = memory.services.get(name).map_or(&[][..], |status| &status.ips);
             // Its own address may be leaving another whom it shared it with; only what it gains has to be free.
-            if !status.ips.iter().any(|ip| !own.contains(ip) && leaving.contains(ip)) {
+            let own = memory.services.get(name).map_or(&[][..], |status| &status.ips);
+            let awaited = status.ips.iter().copied().filter(|ip| !own.contains(ip) && leaving.contains(ip));
+            let awaited: Vec<IpAddr> = awaited.collect();
+            if awaited.is_empty() {
                 plan.writes.push(write);
+            } else {
+                waiting.push(Waiting { name, service, status, awaited });
             }
         }
+    }
+    if plan.writes.is_empty() {
+        plan.writes.extend(break_a_circle(&waiting, now));
     }
     let ingresses = reports.iter().flat_map(|report| &report.ingresses);
     plan.writes.extend(ingresses.filter_map(|(name, ips)| ingress_write(name, snapshot.ingresses.get(name)?, ips)));
@@ -125,6 +133,23 @@ fn leaving(before: &Memory, after: &Memory) -> BTreeSet<IpAddr> {
         held.ips.iter().filter(|ip| !kept.contains(ip))
     });
     lost.copied().collect()
+}
+
+/// A Service that is to get what another still shows.
+struct Waiting<'a> {
+    name: &'a ObjectName,
+    service: &'a Service,
+    status: &'a ServiceStatus,
+    awaited: Vec<IpAddr>,
+}
+
+/// If all wait for one another, the first that others wait for gives up what it has before it gets anything new.
+fn break_a_circle(waiting: &[Waiting<'_>], now: Timestamp) -> Option<StatusWrite> {
+    let awaited: BTreeSet<IpAddr> = waiting.iter().flat_map(|it| &it.awaited).copied().collect();
+    let first = waiting.iter().find(|it| service_ips(it.service).iter().any(|ip| awaited.contains(ip)))?;
+    let ips = first.status.ips.iter().copied().filter(|ip| !first.awaited.contains(ip)).collect();
+    let status = ServiceStatus { ips, pool: None };
+    service_write(first.name, first.service, &status, &[], now)
 }
 
 fn by_service(report: &Report) -> BTreeMap<&ObjectName, Vec<&Event>> {
