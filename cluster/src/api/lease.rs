@@ -114,7 +114,7 @@ impl Candidate {
             if changed {
                 match now {
                     Leadership::Leader => {
-                        info!(lease = %self.lease, identity = self.identity, "leading: this process writes")
+                        info!(lease = %self.lease, identity = self.identity, "leading: this process writes");
                     }
                     Leadership::Follower => warn!(lease = %self.lease, "not leading any more: another process writes"),
                 }
@@ -140,7 +140,7 @@ impl Candidate {
         match outcome {
             Ok(()) => info!(lease = %self.lease, "lease given back"),
             Err(failure) => {
-                warn!(lease = %self.lease, %failure, "the lease could not be given back; it ends by itself")
+                warn!(lease = %self.lease, %failure, "the lease could not be given back; it ends by itself");
             }
         }
     }

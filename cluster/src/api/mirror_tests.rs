@@ -157,7 +157,7 @@ fn a_list_of_one_namespace_says_nothing_of_another() {
     let mut mirror = Mirror::new([Arc::clone(&shop), Arc::clone(&bank)], config_map());
     let mut end = |source: &Arc<Source>, object: Option<Object>| {
         mirror.take(News { source: Arc::clone(source), change: Change::Begin });
-        for object in object {
+        if let Some(object) = object {
             mirror.take(News { source: Arc::clone(source), change: Change::Listed(name(1), object) });
         }
         mirror.take(News { source: Arc::clone(source), change: Change::End { epoch: 0 } });

@@ -61,8 +61,9 @@ pub(super) struct Task {
     own: Report,
     outputs: Outputs,
     reports: [channel::Receiver<Arc<Report>>; 3],
-    /// Since when there is trouble that was logged, and when it was.
+    /// When trouble was logged last.
     said: Option<Instant>,
+    /// Whether there is trouble that was logged.
     troubled: bool,
     shutdown: CancellationToken,
 }
@@ -87,10 +88,10 @@ impl Task {
     ) -> Self {
         let sources: Vec<Arc<Source>> = options.sources().into_iter().map(Arc::new).collect();
         let (sender, news) = mpsc::channel(BATCH);
-        let (relist, relists) = (channel::Sender::new(0), channel::Sender::new(0));
+        let (relist, never) = (channel::Sender::new(0), channel::Sender::new(0));
         for source in &sources {
             // Only who writes statuses needs to be sure of them.
-            let asked = if source.kind == Kind::Service { &relist } else { &relists };
+            let asked = if source.kind == Kind::Service { &relist } else { &never };
             let (connection, source, news) = (Arc::clone(&connection), Arc::clone(source), sender.clone());
             let watcher = Watcher { connection, source, timing: options.timing, news, relist: asked.subscribe() };
             tokio::spawn(watcher.run());
@@ -169,7 +170,7 @@ impl Task {
 
     fn step(&mut self, now: Instant) {
         self.publish(now);
-        self.stand(now);
+        self.stand();
         if self.standing == Standing::Leader {
             let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));
             self.writer.step(&self.mirror, &reports, &self.own, now);
@@ -209,7 +210,7 @@ impl Task {
     }
 
     /// Follows the lease.
-    fn stand(&mut self, _now: Instant) {
+    fn stand(&mut self) {
         let elected = *self.lease.borrow_and_update() == Leadership::Leader;
         self.standing = match (self.standing, elected) {
             (Standing::Follower, true) => {
@@ -258,17 +259,15 @@ impl Task {
     fn log_trouble(&mut self, now: Instant) {
         let trouble = self.mirror.troubles().next().map(|(source, trouble)| trouble.problem(source).message);
         match trouble {
-            Some(message) => {
-                if !self.troubled && self.said.is_none_or(|said| now >= said + SAY_AGAIN) {
-                    warn!("{message}");
-                    (self.said, self.troubled) = (Some(now), true);
-                }
+            Some(message) if !self.troubled && self.said.is_none_or(|said| now >= said + SAY_AGAIN) => {
+                warn!("{message}");
+                (self.said, self.troubled) = (Some(now), true);
             }
             None if self.troubled => {
                 info!("the API server tells what changes again");
                 self.troubled = false;
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 }

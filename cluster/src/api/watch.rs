@@ -152,10 +152,8 @@ impl Watcher {
         };
         loop {
             let began = Instant::now();
-            let ended = match place.version.is_some() {
-                true => self.follow(&mut place).await,
-                false => self.list(&mut place).await,
-            };
+            let ended =
+                if place.version.is_some() { self.follow(&mut place).await } else { self.list(&mut place).await };
             let wait = match ended {
                 Err(End::Closed) => return,
                 Err(End::Failed(failure)) => match self.failed(&mut place, &failure).await {
@@ -324,6 +322,7 @@ impl Watcher {
 }
 
 /// A request of ours is always well-formed, unless a namespace or name is not.
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn unbuildable(error: kube::core::request::Error) -> Failure {
     Failure::Garbled(error.to_string())
 }
