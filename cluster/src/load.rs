@@ -78,11 +78,16 @@ fn check(mut tree: Tree, config_map: &ObjectName) -> Loaded {
     let mut problems = std::mem::take(Arc::make_mut(&mut snapshot.problems));
     let mut addresses = Addresses::of(&snapshot, config_map);
     for (file, text) in &bare {
-        addresses.offer(file, legacy::parse_text(file, text), &mut problems);
+        let legacy = legacy::parse_text(file, text);
+        problems.extend(legacy.problems);
+        if let Err(counts) = addresses.offer(file, legacy.config) {
+            problems.push(one_too_many(file, &counts));
+        }
     }
     for (reference, legacy) in lookalikes(&snapshot, config_map) {
-        let name: Arc<str> = reference.to_string().into();
-        addresses.offer(&name, legacy, &mut problems);
+        problems.extend(legacy.problems);
+        // That it does not count, if so, is what the mirror says of it.
+        let _ = addresses.offer(&reference.to_string().into(), legacy.config);
     }
     (snapshot.pools, snapshot.pools_stale) = (addresses.pools, addresses.refused);
     snapshot.problems = Arc::new(problems);
@@ -122,16 +127,15 @@ impl Addresses {
         }
     }
 
-    /// Takes the configuration of `source` if there is none yet.
-    fn offer(&mut self, source: &Arc<str>, legacy: Legacy, problems: &mut Vec<Problem>) {
-        problems.extend(legacy.problems);
+    /// Takes the configuration of `source` if there is none yet; else says which one counts.
+    fn offer(&mut self, source: &Arc<str>, config: Option<PoolConfig>) -> Result<(), Arc<str>> {
         if let Some(counts) = &self.source {
-            problems.push(one_too_many(source, counts));
-            return;
+            return Err(Arc::clone(counts));
         }
-        self.refused = legacy.config.is_none();
-        self.pools = Arc::new(legacy.config.unwrap_or_default());
+        self.refused = config.is_none();
+        self.pools = Arc::new(config.unwrap_or_default());
         self.source = Some(Arc::clone(source));
+        Ok(())
     }
 }
 

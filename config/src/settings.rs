@@ -12,6 +12,9 @@ pub const INGRESS_CLASS: &str = "ferrogate";
 /// The `spec.controller` of Ingress classes that are ours.
 pub const CONTROLLER: &str = "ferrogate.io/ingress-controller";
 
+/// Namespace and name of the Service that leads to the ingress, unless the operator names another.
+pub const PUBLISH_SERVICE: (&str, &str) = ("ferrogate-system", "ferrogate-ingress");
+
 /// What our own annotations begin with.
 pub const ANNOTATION_PREFIX: &str = "ferrogate.io/";
 

@@ -176,6 +176,7 @@ pub(crate) struct IngressArgs {
     #[arg(long, env = "FERROGATE_WATCH_INGRESS_WITHOUT_CLASS")]
     pub(crate) watch_ingress_without_class: bool,
     /// Service that leads to the ingress: its addresses are written into the status of Ingresses
+    /// [default: ferrogate-system/ferrogate-ingress, where it exists]
     #[arg(long, value_name = "NS/NAME", env = "FERROGATE_PUBLISH_SERVICE", value_parser = parse_name)]
     pub(crate) publish_service: Option<ObjectName>,
 }

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::report::{CertificateEntry, Report, RouteEntry};
+use config::settings;
 use config::snapshot::Snapshot;
 use jiff::Timestamp;
 
@@ -58,6 +59,7 @@ pub struct CompileOptions {
     /// Whether Ingresses without a class are ours.
     pub watch_without_class: bool,
     /// The Service whose addresses clients reach us by: written to the status of Ingresses, refused as endpoints.
+    /// `None` takes [`settings::PUBLISH_SERVICE`] where it exists.
     pub publish_service: Option<ObjectName>,
     /// Whether endpoints may be loopback addresses.
     pub loopback_endpoints: bool,
@@ -104,7 +106,7 @@ pub fn compile(
 
     let addresses = publish_addresses(snapshot, options, &mut findings);
     let plans = plans(snapshot, options, memory, &mut findings);
-    let mut backends = Backends::new(snapshot, forbidden(options, &addresses), &memory.backends);
+    let mut backends = Backends::new(snapshot, forbidden(options, addresses.as_ref()), &memory.backends);
     let hosts = hosts::build(&plans, &mut backends, &memory.hosts, &mut findings);
     let (certs, secrets) = tls::build(&plans, snapshot, default, &memory.secrets, now, &mut findings);
 
@@ -120,7 +122,7 @@ pub fn compile(
         table: Arc::new(table),
         report: Report {
             generation: snapshot.generation,
-            ingresses: status(options, &plans, &addresses),
+            ingresses: status(&plans, addresses.as_ref()),
             events: findings.iter().map(Finding::event).collect(),
             problems,
             ..Report::default()
@@ -158,33 +160,35 @@ fn plans(
     plans
 }
 
-/// The addresses that clients reach us by.
-fn publish_addresses(snapshot: &Snapshot, options: &CompileOptions, findings: &mut Vec<Finding>) -> BTreeSet<IpAddr> {
-    let Some(name) = &options.publish_service else { return BTreeSet::new() };
-    let Some(service) = snapshot.services.get(name) else {
-        let object = ObjectRef::new(Kind::Service, name.clone());
+/// The addresses that clients reach us by; `None` if no Service leads to us.
+fn publish_addresses(
+    snapshot: &Snapshot,
+    options: &CompileOptions,
+    findings: &mut Vec<Finding>,
+) -> Option<BTreeSet<IpAddr>> {
+    let (namespace, name) = settings::PUBLISH_SERVICE;
+    let usual = || ObjectName::new(namespace, name);
+    let service = snapshot.services.get(&options.publish_service.clone().unwrap_or_else(usual));
+    let Some(service) = service else {
+        let object = ObjectRef::new(Kind::Service, options.publish_service.clone()?);
         let message = "the Service whose address Ingresses are to show does not exist; create it, or name another";
         findings.push(Finding::warning(object, &[], "PublishServiceNotFound", message));
-        return BTreeSet::new();
+        return Some(BTreeSet::new());
     };
     let status = service.status.iter().filter_map(|status| status.load_balancer.as_ref());
     let entries = status.flat_map(|status| status.ingress.iter().flatten());
-    entries.filter_map(|entry| entry.ip.as_deref()?.parse().ok()).collect()
+    Some(entries.filter_map(|entry| entry.ip.as_deref()?.parse().ok()).collect())
 }
 
-fn forbidden(options: &CompileOptions, addresses: &BTreeSet<IpAddr>) -> Forbidden {
-    Forbidden { allow_loopback: options.loopback_endpoints, own: addresses.clone() }
+fn forbidden(options: &CompileOptions, addresses: Option<&BTreeSet<IpAddr>>) -> Forbidden {
+    Forbidden { allow_loopback: options.loopback_endpoints, own: addresses.cloned().unwrap_or_default() }
 }
 
 /// The status of our Ingresses; without a Service to take it from, it is somebody else's to write.
-fn status(
-    options: &CompileOptions,
-    plans: &[Arc<IngressPlan>],
-    addresses: &BTreeSet<IpAddr>,
-) -> BTreeMap<ObjectName, Vec<IpAddr>> {
+fn status(plans: &[Arc<IngressPlan>], addresses: Option<&BTreeSet<IpAddr>>) -> BTreeMap<ObjectName, Vec<IpAddr>> {
+    let Some(addresses) = addresses else { return BTreeMap::new() };
     let shown: Vec<IpAddr> = addresses.iter().copied().collect();
-    let plans = plans.iter().filter(|_| options.publish_service.is_some());
-    plans.map(|plan| (plan.name.clone(), shown.clone())).collect()
+    plans.iter().map(|plan| (plan.name.clone(), shown.clone())).collect()
 }
 
 /// The hosts in the order in which they are asked.

@@ -25,8 +25,8 @@ pub struct Builder {
     namespace: Option<String>,
     state: PathBuf,
     arguments: Vec<String>,
-    /// The state folder of an appliance that was given none; kept as long as anyone may start it again.
-    _scratch: Arc<TempDir>,
+    /// The state folder of an appliance that was given none; kept while it runs or may be started again.
+    scratch: Arc<TempDir>,
 }
 
 impl Builder {
@@ -38,7 +38,7 @@ impl Builder {
         let arguments = vec!["--manifests".to_owned(), manifests.display().to_string()];
         let scratch = tempfile::Builder::new().prefix("ferrogate-state-").tempdir().expect("a temporary folder");
         let state = scratch.path().to_owned();
-        Self { ip, http, https, admin, namespace: None, state, arguments, _scratch: Arc::new(scratch) }
+        Self { ip, http, https, admin, namespace: None, state, arguments, scratch: Arc::new(scratch) }
     }
 
     /// The loopback address it listens on: in a pool of one address, a Service's external address.
@@ -91,7 +91,8 @@ impl Builder {
         }
         let namespace = self.namespace.as_deref();
         let [http, https, admin] = [self.http, self.https, self.admin];
-        Appliance { process: Process::start(command), http, https, admin: Target::plain(admin).from(namespace) }
+        let (process, admin) = (Process::start(command), Target::plain(admin).from(namespace));
+        Appliance { process, http, https, admin, _scratch: Arc::clone(&self.scratch) }
     }
 
     /// Starts it and waits until it is ready.
@@ -111,6 +112,7 @@ pub struct Appliance {
     pub https: SocketAddr,
     /// Where it answers its operator.
     pub admin: Target,
+    _scratch: Arc<TempDir>,
 }
 
 impl Appliance {

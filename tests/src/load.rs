@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::task::JoinHandle;
 
 use crate::client::{Connection, Response, Target};
+use crate::wait::until;
 
 /// What is asked for, again and again.
 #[derive(Clone, Debug)]
@@ -81,6 +82,7 @@ impl Tally {
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Tally>>,
 }
 
@@ -89,10 +91,23 @@ impl Load {
     #[must_use]
     pub fn start(requests: &[Request]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let client = |request: &Request, habit| tokio::spawn(work(request.clone(), habit, Arc::clone(&stop)));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let client = |request: &Request, habit| {
+            tokio::spawn(work(request.clone(), habit, Arc::clone(&stop), Arc::clone(&asked)))
+        };
         let clients = requests.iter().flat_map(|request| [client(request, Habit::Keep), client(request, Habit::Fresh)]);
         let clients = clients.collect();
-        Self { stop, clients }
+        Self { stop, asked, clients }
+    }
+
+    /// Waits until `count` more requests were made, so that what happened before is followed by load as well.
+    pub async fn more(&self, count: usize) {
+        let goal = self.asked.load(Ordering::Relaxed) + count;
+        until("more load", async || {
+            let asked = self.asked.load(Ordering::Relaxed);
+            if asked >= goal { Ok(()) } else { Err(format!("{asked} of {goal}")) }
+        })
+        .await;
     }
 
     /// Ends it after the requests that are under way.
@@ -106,10 +121,11 @@ impl Load {
     }
 }
 
-async fn work(request: Request, habit: Habit, stop: Arc<AtomicBool>) -> Tally {
+async fn work(request: Request, habit: Habit, stop: Arc<AtomicBool>, asked: Arc<AtomicUsize>) -> Tally {
     let (mut tally, mut kept) = (Tally::default(), None);
     while !stop.load(Ordering::Relaxed) {
         tally.add(one(&request, habit, &mut kept).await);
+        asked.fetch_add(1, Ordering::Relaxed);
         // Leaves the machine to the program under test; the point is steadiness, not speed.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }

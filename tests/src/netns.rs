@@ -179,6 +179,11 @@ impl Wire {
         self.sender.send_to(frame, None).expect("the buffer has room").expect("the cable takes frames");
     }
 
+    /// Forgets what was heard so far.
+    pub fn forget(&mut self) {
+        while self.frame().is_some() {}
+    }
+
     /// The next frame, if one comes within 20 ms.
     pub fn frame(&mut self) -> Option<Vec<u8>> {
         match self.receiver.next() {

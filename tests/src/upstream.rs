@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::loopback;
+use crate::netns::Namespace;
 
 /// One request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +86,22 @@ impl Upstream {
 
     /// As [`Self::start`], on a chosen address.
     pub async fn start_on(ip: Ipv4Addr, behave: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((ip, 0)).await.expect("a loopback address can be bound");
+        Self::serve(TcpListener::bind((ip, 0)).await.expect("a loopback address can be bound"), behave)
+    }
+
+    /// As [`Self::start_on`], inside a network namespace; needs a runtime around it.
+    #[must_use]
+    pub fn start_inside(
+        namespace: &Namespace,
+        ip: Ipv4Addr,
+        behave: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = namespace.enter(move || std::net::TcpListener::bind((ip, 0))).expect("the address can be bound");
+        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
+        Self::serve(TcpListener::from_std(listener).expect("there is a runtime"), behave)
+    }
+
+    fn serve(listener: TcpListener, behave: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let (seen, connections) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
         let shared = Shared { behave: Arc::new(behave), seen: Arc::clone(&seen) };

@@ -1,7 +1,7 @@
 //! Serves the loopback endpoints that the manifests name, as they come and go.
 //!
-//! Pure half: [`wanted`] and [`Wait`]. An address that is no longer named is served a little longer, as a pod that
-//! terminates would, because requests to it may be on their way.
+//! Which addresses those are is pure ([`wanted`]). An address that is no longer named is served a little longer, as a
+//! pod that terminates would, because requests to it may be on their way.
 #![expect(clippy::disallowed_methods, reason = "an address is served a little longer than it is named")]
 
 use std::collections::{BTreeMap, BTreeSet};

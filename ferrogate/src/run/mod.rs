@@ -7,7 +7,8 @@
 //!                               └─ vips, routes, certificates ────────────^
 //! ```
 //!
-//! Two stages of shutdown: `drain` ends the parts that serve others, `stop` ends what they rely on while they drain.
+//! Three stages of shutdown: `drain` ends the parts that serve others, `release` lets go of the VIPs once the last request
+//! through them is answered, `stop` ends what all of them rely on until then.
 #![expect(clippy::disallowed_methods, reason = "the time until ready is logged")]
 
 mod error;
@@ -78,7 +79,8 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     let stop = CancellationToken::new();
     let cluster = Cluster::dir(options::dir(&setup.source, state, &node), stop.clone()).await?;
     let (outputs, readiness) = (Outputs::default(), Readiness::new());
-    Wiring { started, node, cluster, outputs, readiness, drain, stop }.start(setup, sockets).await
+    let (served, release) = (CancellationToken::new(), CancellationToken::new());
+    Wiring { started, node, cluster, outputs, readiness, drain, served, release, stop }.start(setup, sockets).await
 }
 
 /// Everything that listens, bound.
@@ -119,6 +121,9 @@ struct Wiring {
     outputs: Outputs,
     readiness: Readiness,
     drain: CancellationToken,
+    /// Cancelled by the end of the ingress.
+    served: CancellationToken,
+    release: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -133,6 +138,8 @@ impl Wiring {
         }
         if let Some(data_plane) = sockets.data_plane {
             self.ingress(data_plane, &registry, &mut parts)?;
+        } else {
+            self.served.cancel();
         }
         if setup.acme {
             self.acme(&mut parts);
@@ -150,7 +157,7 @@ impl Wiring {
             vips: self.outputs.vips.clone(),
             metrics: SpeakerMetrics::register(registry)?,
             ready: self.readiness.part("speaker"),
-            shutdown: self.drain.clone(),
+            shutdown: self.release.clone(),
         };
         parts.spawn("speaker", lb_speaker::io::run(options::speaker(args, &self.node), wires));
         Ok(())
@@ -166,7 +173,13 @@ impl Wiring {
             ready: self.readiness.part("ingress"),
             shutdown: self.drain.clone(),
         };
-        parts.spawn("ingress", data_plane.run(wires));
+        // Dropped even by a panic: without an ingress there is no reason to keep the VIPs.
+        let served = self.served.clone().drop_guard();
+        parts.spawn("ingress", async move {
+            let outcome = data_plane.run(wires).await;
+            drop(served);
+            outcome
+        });
         Ok(())
     }
 
@@ -194,6 +207,7 @@ impl Wiring {
             }
         });
         helpers.spawn(tell(self.started, self.readiness.clone(), self.drain.clone()));
+        helpers.spawn(let_go(self.drain.clone(), self.served.clone(), self.release.clone()));
         helpers
     }
 
@@ -218,6 +232,13 @@ impl Wiring {
         self.cluster.stopped().await;
         info!("ferrogate ended");
     }
+}
+
+/// Lets go of the VIPs when it is time to end and nobody is served through them any more.
+async fn let_go(drain: CancellationToken, served: CancellationToken, release: CancellationToken) {
+    drain.cancelled().await;
+    served.cancelled().await;
+    release.cancel();
 }
 
 /// Says once that everything is ready, and tells probes as soon as it drains.

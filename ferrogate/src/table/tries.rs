@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use config::report::RouteEntry;
+use config::settings;
 
 use super::{Line, Picture};
 
@@ -48,13 +49,9 @@ fn target(picture: &Picture, listener: IpAddr) -> IpAddr {
     if !listener.is_unspecified() {
         return listener;
     }
-    let is_published = |namespace: &str, name: &str| {
-        picture
-            .publish_service
-            .as_ref()
-            .is_some_and(|service| (&*service.namespace, &*service.name) == (namespace, name))
-    };
-    let published = picture.vips.iter().find(|vip| is_published(&vip.namespace, &vip.service));
+    let named = picture.publish_service.as_ref().map(|service| (&*service.namespace, &*service.name));
+    let wanted = named.unwrap_or(settings::PUBLISH_SERVICE);
+    let published = picture.vips.iter().find(|vip| (&*vip.namespace, &*vip.service) == wanted);
     let mut ips = published.into_iter().chain(&picture.vips).flat_map(|vip| &vip.ips).copied();
     ips.find(|ip| listener.is_ipv6() || ip.is_ipv4()).unwrap_or(match listener {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -333,6 +333,21 @@ fn the_addresses_of_our_service_are_published_and_never_asked() {
 }
 
 #[test]
+fn the_usual_service_is_published_without_being_named() {
+    let mut snapshot = snapshot();
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } });
+    add(&mut snapshot, Kind::Service, "front", json!({ "status": status }));
+    add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
+    assert_eq!(run(&snapshot).report.ingresses, BTreeMap::new());
+    let (namespace, name) = config::settings::PUBLISH_SERVICE;
+    let services = Arc::make_mut(&mut snapshot.services);
+    let service = services.remove(&ObjectName::new("shop", "front")).unwrap();
+    services.insert(ObjectName::new(namespace, name), service);
+    let expected: Vec<IpAddr> = vec!["192.0.2.9".parse().unwrap()];
+    assert_eq!(run(&snapshot).report.ingresses[&ObjectName::new("shop", "shop")], expected);
+}
+
+#[test]
 fn what_did_not_change_is_taken_over() {
     let mut snapshot = snapshot();
     add(&mut snapshot, Kind::Ingress, "one", ours(&[rule("one.example", "/", "web")]));

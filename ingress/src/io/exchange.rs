@@ -13,9 +13,9 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::access_writer::Log;
-use super::conn::BodyFault;
 use super::proxy::{LocalRoute, Shared, conn};
 use super::upstream::Attempts;
+use super::wire::BodyFault;
 use crate::access::Entry;
 use crate::answer::Fault;
 use crate::gate::GateError;

@@ -19,8 +19,9 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::conn::{Home, Wire};
+use super::conn::Home;
 use super::message::Message;
+use super::wire::Wire;
 use super::worker::{FAREWELL, Site};
 use crate::answer::{self, Fault};
 use crate::gate::{self, Framing, GateError, Head, Limits, Scanner, Upgrade};

@@ -9,8 +9,8 @@
 //!
 //! Each worker is a thread with a single-threaded runtime, its own sockets for every listener and its own
 //! `HttpProxy`, so that a connection lives and dies on one core. HTTP/1.1 passes the strict gate request by request
-//! ([`gate_loop`]) before Pingora sees a byte of it; HTTP/2 is taken by Pingora whole and checked in its hooks
-//! ([`proxy`]). Decisions are made by the pure modules of this crate.
+//! (`gate_loop`) before Pingora sees a byte of it; HTTP/2 is taken by Pingora whole and checked in its hooks
+//! (`proxy`). Decisions are made by the pure modules of this crate.
 
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
@@ -22,10 +22,13 @@ mod exchange;
 mod gate_loop;
 mod listen;
 mod message;
+mod pace;
 mod proxy;
 mod response;
 mod tls;
+mod transport;
 mod upstream;
+mod wire;
 mod worker;
 
 use std::net::SocketAddr;

@@ -22,9 +22,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::access_writer::Log;
-use super::conn::{Home, Limits, Wire};
+use super::conn::Home;
 use super::listen::Scheme;
 use super::proxy::{self, Gateway};
+use super::wire::{Limits, Wire};
 use super::{Timeouts, drain, gate_loop};
 use crate::metrics::IngressMetrics;
 

@@ -73,3 +73,39 @@ async fn a_request_that_does_not_end_is_ended_by_the_limit() {
     plane.stop().await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
+
+/// Asks again and again, on one connection or on a new one each time, until told to close or refused; how often it
+/// was answered.
+async fn ask_until_closed(addr: std::net::SocketAddr, reuse: bool) -> usize {
+    let mut answered = 0;
+    let mut client = None;
+    loop {
+        let mut current = match client.take().filter(|_| reuse) {
+            Some(current) => current,
+            None => match tokio::net::TcpStream::connect(addr).await {
+                Ok(stream) => Client::over(stream),
+                Err(_) => return answered,
+            },
+        };
+        let answer = current.get("shop.example.com", "/x").await;
+        assert_eq!(answer.status, 200);
+        answered += 1;
+        if reuse && answer.field("connection") == Some("close") {
+            return answered;
+        }
+        client = Some(current);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_is_lost_to_a_drain_under_load() {
+    let upstream = Upstream::start().await;
+    let plane = Plane::start(shop(&[upstream.addr])).await;
+    let addr = plane.http;
+    let clients: Vec<_> = (0..16).map(|number| tokio::spawn(ask_until_closed(addr, number % 2 == 0))).collect();
+    eventually("all are busy", || upstream.seen().len() > 500).await;
+    plane.stop().await;
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
+}

@@ -22,6 +22,20 @@ async fn an_endpoint_that_fails_is_502() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_does_not_look_complete() {
+    let upstream = Upstream::start().await;
+    let plane = Plane::start(shop(&[upstream.addr])).await;
+    for (path, end) in [("/cut", "only this"), ("/cut-chunk", "4\r\nonly\r\n")] {
+        let mut client = Client::connect(plane.http).await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")).await;
+        let answer = String::from_utf8(client.rest().await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{end}")), "{answer:?}");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_not_there_is_502() {
     let plane = Plane::start(shop(&[nobody()])).await;
     assert_eq!(get(plane.http, "shop.example.com", "/").await.status, 502);

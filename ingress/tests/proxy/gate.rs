@@ -7,7 +7,7 @@ use ingress::io::Timeouts;
 use crate::support::client::Client;
 use crate::support::objects::shop;
 use crate::support::upstream::Upstream;
-use crate::support::{PATIENCE, Plane};
+use crate::support::{PATIENCE, Plane, eventually};
 
 #[tokio::test]
 async fn smuggling_is_refused_and_the_connection_closed() {
@@ -49,7 +49,7 @@ async fn a_bad_chunk_in_the_middle_ends_the_request() {
     let plane = Plane::start(shop(&[upstream.addr])).await;
     let mut client = Client::connect(plane.http).await;
     client.send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("the endpoint is reached", || upstream.accepted() > 0).await;
     client.send("5\nworld\r\n0\r\n\r\n").await;
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.field("connection")), (400, Some("close")));

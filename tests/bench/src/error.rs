@@ -58,6 +58,9 @@ pub enum BenchError {
         /// Debian's names for what holds them.
         packages: String,
     },
+    /// A run had errors, so its figures mean nothing.
+    #[error("{0}")]
+    Dirty(String),
     /// The machine is too small.
     #[error("this machine has one core; the proxy and the load need one each")]
     OneCore,
@@ -68,6 +71,11 @@ pub enum BenchError {
 
 /// The result of most things here.
 pub type Result<T> = std::result::Result<T, BenchError>;
+
+/// Fails if a run had errors.
+pub fn clean(errors: &[String]) -> Result<()> {
+    if errors.is_empty() { Ok(()) } else { Err(BenchError::Dirty(errors.join("; "))) }
+}
 
 /// Writes a file and says which one failed.
 pub fn write(path: impl Into<PathBuf>, text: impl AsRef<[u8]>) -> Result<()> {

@@ -23,21 +23,16 @@ pub fn describe(programs: &Programs) -> Result<String> {
         system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown").trim_matches('"'),
     );
     for (kind, program) in &programs.0 {
-        let flag = if *kind == Kind::Ferrogate {
-            "--version"
-        } else if *kind == Kind::Caddy {
-            "version"
-        } else {
-            "-v"
+        let flag = match kind {
+            Kind::Ferrogate => "--version",
+            Kind::Caddy => "version",
+            Kind::Nginx | Kind::Haproxy => "-v",
         };
-        let _ = writeln!(text, "- {kind}: {}", first_line(Command::new(program).arg(flag)));
+        let _ = writeln!(text, "- {kind} {}", version(&first_line(Command::new(program).arg(flag))));
     }
-    let _ = writeln!(
-        text,
-        "- load: {}; {}; `load` of this package",
-        first_line(Command::new("wrk").arg("-v")),
-        first_line(Command::new("h2load").arg("--version"))
-    );
+    let wrk = first_line(Command::new("wrk").arg("-v"));
+    let h2load = first_line(Command::new("h2load").arg("--version"));
+    let _ = writeln!(text, "- load: wrk {}, h2load {}, and `load` of this package", version(&wrk), version(&h2load));
     Ok(text)
 }
 
@@ -45,6 +40,14 @@ pub fn describe(programs: &Programs) -> Result<String> {
 fn first_line(command: &mut Command) -> String {
     let output = command.output().map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     String::from_utf8_lossy(&output).lines().next().unwrap_or("unknown").trim().to_owned()
+}
+
+/// The word that is a version, and a commit after it.
+fn version(line: &str) -> String {
+    let is_version = |word: &&str| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit());
+    let word = line.split_whitespace().filter_map(|word| word.rsplit('/').next()).find(is_version);
+    let commit = line.split_once("(commit ").map(|(_, rest)| format!(" (commit {rest}")).unwrap_or_default();
+    word.map_or_else(|| "unknown".to_owned(), |word| format!("{word}{commit}"))
 }
 
 fn cpu_model(cpuinfo: &str) -> String {
@@ -63,6 +66,21 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_found_in_whatever_a_program_says() {
+        for (line, expected) in [
+            ("nginx version: nginx/1.22.1", "1.22.1"),
+            ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/", "2.6.12-1+deb12u4"),
+            ("wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer", "4.1.0-3+b2"),
+            ("h2load nghttp2/1.52.0", "1.52.0"),
+            ("v2.11.7 h1:yj0Y4f", "v2.11.7"),
+            ("ferrogate 0.1.0 (commit 5e65833)", "0.1.0 (commit 5e65833)"),
+            ("", "unknown"),
+        ] {
+            assert_eq!(version(line), expected, "{line}");
+        }
+    }
 
     #[test]
     fn the_cpu_is_named() {

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setpriority_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, getrlimit, getsid, kill_process, setpriority_process, setrlimit, setsid,
+};
 
 use crate::error::{BenchError, Result};
 
@@ -36,11 +38,25 @@ pub fn raise_open_files() {
     }
 }
 
-/// Sets the niceness of this process and of all that it starts.
+/// Sets the niceness of this process and of all that it starts; Linux shares the cores among sessions first (autogroup,
+/// see sched(7)), so this one becomes a session of its own.
 pub fn prioritise(nice: i32) {
-    if nice != 0 && setpriority_process(None, nice).is_err() {
-        eprintln!("a niceness of {nice} is not allowed here; going on without");
+    if nice == 0 {
+        return;
     }
+    if !is_session_of_its_own() {
+        eprintln!("the niceness counts only inside this session; start the command with `setsid --wait`");
+    } else if std::fs::write("/proc/self/autogroup", nice.to_string()).is_err() {
+        eprintln!("the session cannot be given a niceness of {nice} here");
+    }
+    if setpriority_process(None, nice).is_err() {
+        eprintln!("a niceness of {nice} is not allowed here");
+    }
+}
+
+/// Whether we lead a session, perhaps since now; who leads a process group cannot begin one.
+fn is_session_of_its_own() -> bool {
+    setsid().is_ok() || getsid(None) == Ok(getpid())
 }
 
 fn limit(files: Option<u64>) -> Rlimit {

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use crate::error::BenchError;
 use crate::stats::Spread;
 
 /// What a figure is.
@@ -32,8 +33,10 @@ impl Column {
     }
 }
 
-/// What one run gave: a figure for each column, or what went wrong.
-pub type Cell = Result<Vec<Option<f64>>, String>;
+/// What one run gave: a figure for each column.
+pub type Figures = Vec<Option<f64>>;
+/// The same, or what went wrong.
+pub type Cell = Result<Figures, String>;
 
 /// All runs of one peer.
 #[derive(Clone, Debug)]
@@ -49,6 +52,14 @@ impl Row {
     #[must_use]
     pub fn new(name: &impl ToString) -> Self {
         Self { name: name.to_string(), cells: Vec::new() }
+    }
+
+    /// Adds a run, and says at once if something went wrong.
+    pub fn push(&mut self, run: Result<Figures, BenchError>) {
+        self.cells.push(run.map_err(|error| {
+            eprintln!("  {}: {error}", self.name);
+            error.to_string()
+        }));
     }
 
     /// The first thing that went wrong.

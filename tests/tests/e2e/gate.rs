@@ -47,9 +47,6 @@ const SMUGGLED: &[(&str, &str)] = &[
     ("a target with a NUL", "GET /a\0b HTTP/1.1\r\nH\r\n\r\n"),
     ("a relative target", "GET e/x HTTP/1.1\r\nH\r\n\r\n"),
     ("a target with a fragment", "GET /a#b HTTP/1.1\r\nH\r\n\r\n"),
-    ("an encoded NUL", "GET /a%00b HTTP/1.1\r\nH\r\n\r\n"),
-    ("a path above the root", "GET /a/../../b HTTP/1.1\r\nH\r\n\r\n"),
-    ("a percent sign alone", "GET /a%zz HTTP/1.1\r\nH\r\n\r\n"),
     ("two spaces", "GET  / HTTP/1.1\r\nH\r\n\r\n"),
     ("a lower-case version", "GET / http/1.1\r\nH\r\n\r\n"),
     ("no version", "GET /\r\nH\r\n\r\n"),
@@ -74,7 +71,8 @@ async fn an_ambiguous_request_is_refused_closed_and_never_forwarded() {
             let request = request.replace("\nH\n", &format!("\nHost: {HOST}\n"));
             let smuggled = format!("{request}GET /smuggled HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
             let mut connection = sent(&target, smuggled.as_bytes()).await;
-            let answer = connection.rest().await.expect("the connection ends");
+            let answer =
+                connection.rest().await.unwrap_or_else(|error| panic!("{what}: the connection stays: {error}"));
             let answer = String::from_utf8_lossy(&answer);
             assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer:?}");
             assert_eq!(answer.matches("HTTP/1.").count(), 1, "{what}: {answer:?}");
@@ -82,6 +80,17 @@ async fn an_ambiguous_request_is_refused_closed_and_never_forwarded() {
     }
     assert_eq!(web.seen(), [], "no backend saw any of it");
     assert_eq!(appliance.get(HOST, "/").await.expect("an answer").text(), "web");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_with_two_readings_is_refused_and_never_forwarded() {
+    let web = Upstream::named("web").await;
+    let (_folder, appliance) = shop::open(&[web.address]).await;
+    for path in ["/a%00b", "/a/../../b", "/%2e%2e/b", "/a%zz", "/a%2", "/a%5Cb", "/a\\b", "/a/..;x/b"] {
+        let response = appliance.get(HOST, path).await.expect("an answer");
+        assert_eq!(response.status, 400, "{path}: {}", response.text());
+    }
+    assert_eq!(web.seen(), [], "no backend saw any of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +167,6 @@ async fn what_is_unusual_but_clear_is_served() {
         format!("GET http://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
         format!("GET /a%20b?x=%00 HTTP/1.1\r\nHost: {HOST}\r\nX-A:\tb \r\n\r\n"),
         format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\n\r\n"),
-        format!("\r\nGET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
         format!("M-SEARCH / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
     ] {
         let response = sent(&Target::plain(appliance.http), request.as_bytes()).await.response().await;

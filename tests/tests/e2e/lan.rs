@@ -10,6 +10,7 @@ use ferrogate_tests::folder::Folder;
 use ferrogate_tests::manifests::{INGRESS_CLASS, Ingress, backend, load_balancer, pool};
 use ferrogate_tests::netns::{Lan, Wire};
 use ferrogate_tests::skip_unless_root;
+use ferrogate_tests::upstream::{Reply, Upstream};
 use ferrogate_tests::wait::{Stopwatch, until};
 use pnet::packet::Packet;
 use pnet::packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket, MutableArpPacket};
@@ -115,6 +116,7 @@ fn ask(wire: &mut Wire, ip: Ipv4Addr, limit: Duration) -> Option<Arp> {
     arp.set_sender_hw_addr(mine);
     arp.set_sender_proto_addr(PEER);
     arp.set_target_proto_addr(ip);
+    wire.forget();
     wire.send(&buffer);
     let answers = |arp: &Arp| arp.reply && arp.sender.1 == ip && arp.to == mine;
     hear(wire, limit, |heard| heard.iter().any(answers)).into_iter().find(answers)
@@ -236,5 +238,32 @@ async fn sigterm_ends_with_success_and_leaves_no_vip_behind() {
     assert_eq!(scene.http().await.ok(), Some(200), "SIGHUP does no harm");
     scene.appliance.process().signal(Signal::TERM);
     assert_eq!(scene.appliance.process().end().await.code(), Some(0), "{}", scene.appliance.log());
+    let addresses = scene.lan.node.ip("-4 addr show").expect("the interfaces can be listed").stdout;
+    let addresses = String::from_utf8_lossy(&addresses);
+    assert!(!addresses.contains(&VIP.to_string()), "the VIP is still an address of the node:\n{addresses}");
     assert_eq!(ask(&mut scene.wire, VIP, QUIET), None, "nobody answers after the end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_through_the_vip_are_finished_before_it_ends() {
+    skip_unless_root!();
+    let mut scene = Scene::start().await;
+    let web = Upstream::start_inside(&scene.lan.node, Ipv4Addr::new(127, 0, 0, 78), |request| match request.target() {
+        "/slow" => Reply::Slow(Duration::from_secs(2), "slow".to_owned()),
+        _ => Reply::Text("quick".to_owned()),
+    });
+    scene.folder.write("web.yaml", &backend("lan", "web", &[web.address]));
+    let target = Target::plain((VIP, 80).into()).from(Some(scene.lan.peer.name()));
+    until("the new backend", async || {
+        let text = target.get(HOST, "/").await.map_err(|error| error.to_string())?.text();
+        if text == "quick" { Ok(()) } else { Err(text) }
+    })
+    .await;
+    let request = tokio::spawn(async move { target.get(HOST, "/slow").await });
+    let arrived = |web: &Upstream| web.seen().iter().any(|request| request.target() == "/slow");
+    until("the request at the backend", async || if arrived(&web) { Ok(()) } else { Err("not yet") }).await;
+    scene.appliance.process().signal(Signal::TERM);
+    let response = request.await.expect("a client does not panic").expect("a request under way is answered");
+    assert_eq!((response.status, response.text().as_str()), (200, "slow"));
+    assert_eq!(scene.appliance.process().end().await.code(), Some(0));
 }

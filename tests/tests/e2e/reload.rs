@@ -50,6 +50,7 @@ impl Busy {
             Request { target: Target::plain(appliance.http), host: HOST.to_owned(), path: "/".to_owned() },
             Request { target: Target::tls(appliance.https, SECURE), host: SECURE.to_owned(), path: "/".to_owned() },
         ]);
+        load.more(100).await;
         Self { folder, appliance, load, blue, _red: red }
     }
 
@@ -63,12 +64,12 @@ impl Busy {
     }
 
     async fn finish(self, bodies: &[&str]) {
+        self.load.more(200).await;
         let tally = self.load.finish().await;
         assert_eq!(tally.unexpected(bodies), Vec::<String>::new());
         for body in bodies {
             assert!(tally.of(body) > 0, "nobody was answered by {body}: {tally:?}");
         }
-        assert!(tally.total() > 50, "this was no load: {tally:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ impl Seen {
 pub(crate) struct Upstream {
     pub(crate) addr: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// Connections so far.
+    accepted: Arc<AtomicUsize>,
     /// Lets requests for `/held` go on.
     pub(crate) release: Arc<Notify>,
     task: JoinHandle<()>,
@@ -56,18 +59,28 @@ impl Upstream {
         let addr = listener.local_addr().unwrap();
         let (seen, release) = (Arc::<Mutex<Vec<Seen>>>::default(), Arc::new(Notify::new()));
         let (seen_too, release_too) = (Arc::clone(&seen), Arc::clone(&release));
+        let accepted = Arc::<AtomicUsize>::default();
+        let accepted_too = Arc::clone(&accepted);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                accepted_too.fetch_add(1, Ordering::Relaxed);
                 let (seen, release) = (Arc::clone(&seen_too), Arc::clone(&release_too));
                 tokio::spawn(async move { serve(stream, name, &seen, &release).await });
             }
         });
-        Self { addr, seen, release, task }
+        Self { addr, seen, accepted, release, task }
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Upstream {
+    /// How many connections were made.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 }
 
@@ -159,6 +172,14 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
         }
         "/until-close" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nuntil the end").await?;
+            return Ok(false);
+        }
+        "/cut" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this").await?;
+            return Ok(false);
+        }
+        "/cut-chunk" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n").await?;
             return Ok(false);
         }
         "/silent" => {

@@ -28,12 +28,11 @@ const STDIN: u64 = u64::MAX - 1;
 /// Runs a plan to its end.
 pub fn run(plan: &Plan) -> io::Result<Outcome> {
     let mut engine = Engine::new(plan)?;
-    let timer = plan.rate.map(|rate| engine.start_timer(rate)).transpose()?;
+    engine.timer = plan.rate.map(|rate| engine.start_timer(rate)).transpose()?;
     if plan.until_stdin_closes {
         epoll::add(&engine.epoll, io::stdin(), EventData::new_u64(STDIN), EventFlags::IN)?;
     }
     engine.work()?;
-    drop(timer);
     Ok(engine.outcome())
 }
 
@@ -43,6 +42,8 @@ struct Engine<'a> {
     names: Vec<ServerName<'static>>,
     tls: Arc<ClientConfig>,
     epoll: OwnedFd,
+    /// Ticks in an open loop.
+    timer: Option<OwnedFd>,
     /// By slot; a slot is empty between two fresh connections.
     links: Vec<Option<Link>>,
     /// Slots without a request under way.
@@ -71,6 +72,7 @@ impl<'a> Engine<'a> {
             names: names.collect::<io::Result<_>>()?,
             tls: tls::config(plan.fresh),
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            timer: None,
             links: (0..plan.connections).map(|_| None).collect(),
             idle: (0..plan.connections).rev().collect(),
             waiting: VecDeque::new(),
@@ -92,7 +94,7 @@ impl<'a> Engine<'a> {
         let period = Timespec::try_from(period).map_err(io::Error::other)?;
         let schedule = Itimerspec { it_interval: period, it_value: period };
         rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &schedule)?;
-        epoll::add(&self.epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&self.epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         Ok(timer)
     }
 
@@ -110,11 +112,20 @@ impl<'a> Engine<'a> {
             }
             for event in events.drain(..) {
                 match event.data.u64() {
-                    TIMER => {}
+                    TIMER => self.hear_timer()?,
                     STDIN => self.end = self.end.min(Instant::now()),
                     slot => self.advance(usize::try_from(slot).map_err(io::Error::other)?),
                 }
             }
+        }
+    }
+
+    /// Reads the timer: it ticks again only once it was heard.
+    fn hear_timer(&self) -> io::Result<()> {
+        let Some(timer) = &self.timer else { return Ok(()) };
+        match rustix::io::read(timer, &mut [0_u8; 8]) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -129,6 +129,16 @@ impl Peer {
         Err(BenchError::Failed { program: self.kind.to_string(), status: status.to_string(), output: tail })
     }
 
+    /// How many lines it has logged.
+    pub fn log_lines(&self) -> Result<u64> {
+        let path = match self.kind {
+            Kind::Nginx => nginx::access_log(&self.place),
+            Kind::Ferrogate | Kind::Haproxy | Kind::Caddy => self.place.output(),
+        };
+        let bytes = std::fs::read(&path).map_err(|source| BenchError::File { path, source })?;
+        Ok(bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum())
+    }
+
     fn wait_for(&mut self, host: &str) -> Result<()> {
         let served = wait_until(PATIENCE, || {
             self.check()?;

@@ -1,6 +1,6 @@
 //! nginx as an ingress controller configures it: a server block and an upstream block for each site.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -30,10 +30,15 @@ pub(super) fn tell(place: &Place, site: &Site, process: &Background) -> Result<(
     process.signal(Signal::HUP)
 }
 
+/// Where it logs requests.
+pub(super) fn access_log(place: &Place) -> PathBuf {
+    place.folder.join("access.log")
+}
+
 fn http(place: &Place) -> String {
     let log = match place.logging {
         Logging::Off => "off".to_owned(),
-        Logging::On => format!("{} combined", place.folder.join("access.log").display()),
+        Logging::On => format!("{} combined", access_log(place).display()),
     };
     let folder = place.folder.display();
     format!(

@@ -4,7 +4,7 @@ use super::{Bench, generators, memory, millis, per_request};
 use crate::error::Result;
 use crate::measure;
 use crate::peers::{Logging, Peer};
-use crate::report::{Cell, Column, Table};
+use crate::report::{Column, Figures, Table};
 
 /// The smaller body.
 const MEDIUM: u64 = 1 << 20;
@@ -17,15 +17,15 @@ enum Direction {
 }
 
 /// A table for each size and direction.
-pub(super) fn run(bench: &Bench) -> Result<Vec<Table>> {
+pub(super) fn run(bench: &Bench) -> Vec<Table> {
     let cases = [(MEDIUM, Direction::Down), (MEDIUM, Direction::Up)];
     let large = [(bench.effort.large, Direction::Down), (bench.effort.large, Direction::Up)];
     cases.into_iter().chain(large).map(|(size, direction)| table(bench, size, direction)).collect()
 }
 
-fn table(bench: &Bench, size: u64, direction: Direction) -> Result<Table> {
+fn table(bench: &Bench, size: u64, direction: Direction) -> Table {
     let connections = if size > MEDIUM { 2 } else { 8 };
-    let rows = bench.rounds(bench.start_all(Logging::Off), |peer| cell(bench, peer, size, direction, connections))?;
+    let rows = bench.rounds(bench.start_all(Logging::Off), |peer| cell(bench, peer, size, direction, connections));
     let columns = vec![
         Column::compared("MiB/s", 0),
         Column::compared("CPU µs/MiB", 1),
@@ -40,10 +40,10 @@ fn table(bench: &Bench, size: u64, direction: Direction) -> Result<Table> {
         "HTTP/1.1 without TLS, {connections} connections, each asking again as soon as it is answered; the latency is \
          that of such a loop. nginx neither spools to disk nor buffers requests."
     );
-    Ok(Table { title: format!("5. {} MiB bodies, {way}", size >> 20), note, columns, rows })
+    Table { title: format!("5. {} MiB bodies, {way}", size >> 20), note, columns, rows }
 }
 
-fn cell(bench: &Bench, peer: &Peer, size: u64, direction: Direction, connections: u32) -> Result<Cell> {
+fn cell(bench: &Bench, peer: &Peer, size: u64, direction: Direction, connections: u32) -> Result<Figures> {
     let mut command = generators::own(bench, "run", peer.place.http, bench.fleet.asked());
     command.args(["--connections", &connections.to_string(), "--seconds", &bench.effort.seconds.to_string()]);
     match direction {
@@ -53,13 +53,9 @@ fn cell(bench: &Bench, peer: &Peer, size: u64, direction: Direction, connections
     let before = measure::cpu(peer.id())?;
     let outcome = generators::outcome(&mut command)?;
     let used = measure::cpu(peer.id())?.since(before);
-    let errors = outcome.errors();
-    if !errors.is_empty() {
-        return Ok(Err(errors.join("; ")));
-    }
     let mib = u32::try_from(size >> 20).unwrap_or(u32::MAX);
     let [rss, pss] = memory(peer)?;
-    Ok(Ok(vec![
+    Ok(vec![
         Some(outcome.rate() * f64::from(mib)),
         per_request(used.peer, outcome.requests * u64::from(mib)),
         millis(outcome.p50),
@@ -67,5 +63,5 @@ fn cell(bench: &Bench, peer: &Peer, size: u64, direction: Direction, connections
         Some(rss),
         Some(pss),
         Some(used.foreign()),
-    ]))
+    ])
 }

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Bench, generators, memory, millis};
-use crate::error::Result;
+use crate::error::{BenchError, Result};
 use crate::fleet::{Fleet, Site};
 use crate::load::Outcome;
-use crate::peers::{Kind, Logging, Peer, Way, ask};
+use crate::peers::{Kind, Logging, Peer, Watch, Way, ask};
 use crate::process::{Background, wait_until};
-use crate::report::{Cell, Column, Row, Table};
+use crate::report::{Column, Figures, Row, Table};
 use crate::stats::Spread;
 
 /// Requests per second meanwhile, on this many connections.
@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// A table for the small and one for the large fleet.
-pub(super) fn run(bench: &Bench) -> Result<Vec<Table>> {
+pub(super) fn run(bench: &Bench) -> Vec<Table> {
     bench.effort.fleets.into_iter().map(|size| table(bench, size)).collect()
 }
 
-fn table(bench: &Bench, size: usize) -> Result<Table> {
+fn table(bench: &Bench, size: usize) -> Table {
     let fleet = Fleet::new(size, bench.upstream_port);
     let mut rows: Vec<(Kind, Way, Row)> = Vec::new();
     for (kind, _) in &bench.programs.0 {
@@ -49,11 +49,7 @@ fn table(bench: &Bench, size: usize) -> Result<Table> {
     for _ in 0..bench.effort.rounds.min(3) {
         for (kind, way, row) in &mut rows {
             eprintln!("  {size} Ingresses: {}", row.name);
-            let cell = match bench.start(*kind, &fleet, Logging::Off) {
-                Ok(peer) => cell(bench, &peer, *way, &fleet)?,
-                Err(error) => Err(error.to_string()),
-            };
-            row.cells.push(cell);
+            row.push(cell(bench, *kind, *way, &fleet));
         }
     }
     let columns = vec![
@@ -73,34 +69,29 @@ fn table(bench: &Bench, size: usize) -> Result<Table> {
          requests/s on {CONNECTIONS} kept connections (open loop); failed and closed are what happened to those."
     );
     let rows = rows.into_iter().map(|(_, _, row)| row).collect();
-    Ok(Table { title: format!("9. Changes with {size} TLS Ingresses"), note, columns, rows })
+    Table { title: format!("9. Changes with {size} TLS Ingresses"), note, columns, rows }
 }
 
-fn cell(bench: &Bench, peer: &Peer, way: Way, fleet: &Fleet) -> Result<Cell> {
+fn cell(bench: &Bench, kind: Kind, way: Way, fleet: &Fleet) -> Result<Figures> {
+    let peer = &bench.start(kind, fleet, Logging::Off)?;
     let [rss_before, _] = memory(peer)?;
     let mut peace = traffic(bench, peer, fleet);
     let peace = generators::outcome(peace.args(["--seconds", &bench.effort.seconds.to_string()]))?;
-    let errors = peace.errors();
-    if !errors.is_empty() {
-        return Ok(Err(format!("in peace: {}", errors.join("; "))));
-    }
     let mut meanwhile = traffic(bench, peer, fleet);
     meanwhile.args(["--seconds", "600", "--until-stdin-closes"]);
     let traffic = Background::start_piped(meanwhile)?;
     let mut times = Vec::new();
     for number in 0..CHANGES {
-        match change(peer, way, fleet, &fleet.sites[1].moved(number % 2 == 0))? {
-            Some(time) => times.push(time.as_secs_f64() * 1000.0),
-            None => return Ok(Err(format!("change {} was not served within {PATIENCE:?}", number + 1))),
-        }
+        let time = change(peer, way, fleet, &fleet.sites[1].moved(number % 2 == 0))?;
+        times.push(time.as_secs_f64() * 1000.0);
     }
     std::thread::sleep(AFTERMATH);
     let outcome = generators::read_outcome(traffic.finish()?)?;
     let [rss_after, _] = memory(peer)?;
-    Ok(Ok(figures(times, &peace, &outcome, [rss_before, rss_after], peer.start)))
+    Ok(figures(times, &peace, &outcome, [rss_before, rss_after], peer.start))
 }
 
-fn figures(times: Vec<f64>, peace: &Outcome, outcome: &Outcome, rss: [f64; 2], start: Duration) -> Vec<Option<f64>> {
+fn figures(times: Vec<f64>, peace: &Outcome, outcome: &Outcome, rss: [f64; 2], start: Duration) -> Figures {
     let times = Spread::of(times);
     let count = |count: u64| Some(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     vec![
@@ -122,14 +113,15 @@ fn traffic(bench: &Bench, peer: &Peer, fleet: &Fleet) -> std::process::Command {
     command
 }
 
-/// Makes a change and returns how long it took to be served; `None` if it took too long.
-fn change(peer: &Peer, way: Way, fleet: &Fleet, site: &Site) -> Result<Option<Duration>> {
+/// Makes a change and returns how long it took to be served.
+fn change(peer: &Peer, way: Way, fleet: &Fleet, site: &Site) -> Result<Duration> {
     let wanted: IpAddr = site.endpoint.ip();
     peer.tell(way, fleet, site)?;
-    let watch = crate::peers::Watch::start();
+    let watch = Watch::start();
     let served = wait_until(PATIENCE, || {
         // A refused connection is not the new answer either.
         Ok(ask(peer.place.http, &site.host).is_ok_and(|seen| seen.endpoint == Some(wanted)))
     })?;
-    Ok(served.then(|| watch.elapsed()))
+    let late = || BenchError::Late { what: "the new answer".to_owned(), seconds: PATIENCE.as_secs() };
+    served.then(|| watch.elapsed()).ok_or_else(late)
 }

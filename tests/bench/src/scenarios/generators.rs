@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use super::{Bench, scratch, written};
-use crate::error::{BenchError, Result, write};
+use crate::error::{BenchError, Result, clean, write};
 use crate::fleet::PATHS;
 use crate::histogram::Histogram;
 use crate::load::Outcome;
@@ -88,12 +88,14 @@ pub(super) fn own<'a>(
     command
 }
 
-/// Runs it to its end.
+/// Runs it to its end; an error if the run had any.
 pub(super) fn outcome(command: &mut Command) -> Result<Outcome> {
-    read_outcome(run(command)?)
+    let outcome = read_outcome(run(command)?)?;
+    clean(&outcome.errors())?;
+    Ok(outcome)
 }
 
-/// Reads what it printed.
+/// Reads what it printed, errors included.
 pub(super) fn read_outcome(output: String) -> Result<Outcome> {
     serde_json::from_str(&output).map_err(|_| BenchError::Output {
         program: "load".to_owned(),

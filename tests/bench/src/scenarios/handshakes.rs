@@ -1,11 +1,11 @@
 //! Scenario 3: a new TLS connection for every request.
 
 use super::{Bench, generators, memory, millis, per_request};
-use crate::error::Result;
+use crate::error::{BenchError, Result};
 use crate::load::Outcome;
 use crate::measure;
 use crate::peers::{Logging, Peer};
-use crate::report::{Cell, Column, Table};
+use crate::report::{Column, Figures, Table};
 
 /// Connections at a time in the closed loop.
 const CONNECTIONS: &str = "16";
@@ -31,12 +31,12 @@ impl Kind {
 }
 
 /// One table for full and one for resumed handshakes.
-pub(super) fn run(bench: &Bench) -> Result<Vec<Table>> {
+pub(super) fn run(bench: &Bench) -> Vec<Table> {
     [Kind::Full, Kind::Resumed].into_iter().map(|kind| table(bench, kind)).collect()
 }
 
-fn table(bench: &Bench, kind: Kind) -> Result<Table> {
-    let rows = bench.rounds(bench.start_all(Logging::Off), |peer| cell(bench, peer, kind))?;
+fn table(bench: &Bench, kind: Kind) -> Table {
+    let rows = bench.rounds(bench.start_all(Logging::Off), |peer| cell(bench, peer, kind));
     let columns = vec![
         Column::compared("connections/s", 0),
         Column::compared("CPU µs/connection", 0),
@@ -52,46 +52,34 @@ fn table(bench: &Bench, kind: Kind) -> Result<Table> {
          Throughput and CPU with {CONNECTIONS} at a time; latency of all of it at {RATE:.0} connections/s (open loop).",
         kind.flag()
     );
-    Ok(Table { title: format!("3. New TLS connection per request, {}", kind.flag()), note, columns, rows })
+    Table { title: format!("3. New TLS connection per request, {}", kind.flag()), note, columns, rows }
 }
 
-fn cell(bench: &Bench, peer: &Peer, kind: Kind) -> Result<Cell> {
-    let run = |more: &[&str], seconds: u32| -> Result<std::result::Result<Outcome, String>> {
+fn cell(bench: &Bench, peer: &Peer, kind: Kind) -> Result<Figures> {
+    let run = |more: &[&str]| {
         let mut command = generators::own(bench, "run", peer.place.https, bench.fleet.asked());
-        command.args(["--tls", "--fresh", kind.flag(), "--seconds", &seconds.to_string()]).args(more);
-        Ok(usable(generators::outcome(&mut command)?, kind))
+        command.args(["--tls", "--fresh", kind.flag(), "--seconds", &bench.effort.seconds.to_string()]).args(more);
+        usable(generators::outcome(&mut command)?, kind)
     };
     let before = measure::cpu(peer.id())?;
-    let full = run(&["--connections", CONNECTIONS], bench.effort.seconds)?;
+    let full = run(&["--connections", CONNECTIONS])?;
     let used = measure::cpu(peer.id())?.since(before);
-    let full = match full {
-        Ok(full) => full,
-        Err(error) => return Ok(Err(error)),
-    };
-    let timed = match run(&["--rate", &RATE.to_string()], bench.effort.seconds)? {
-        Ok(timed) => timed,
-        Err(error) => return Ok(Err(format!("at a fixed rate: {error}"))),
-    };
+    let timed = run(&["--rate", &RATE.to_string()])?;
     let [rss, pss] = memory(peer)?;
     let [p50, p99, p999] = [timed.p50, timed.p99, timed.p999].map(millis);
     let cpu = per_request(used.peer, full.requests);
-    Ok(Ok(vec![Some(full.rate()), cpu, p50, p99, p999, Some(rss), Some(pss), Some(used.foreign())]))
+    Ok(vec![Some(full.rate()), cpu, p50, p99, p999, Some(rss), Some(pss), Some(used.foreign())])
 }
 
-/// The outcome, if it had no errors and its handshakes were of the kind asked for.
-fn usable(outcome: Outcome, kind: Kind) -> std::result::Result<Outcome, String> {
-    let errors = outcome.errors();
-    if !errors.is_empty() {
-        return Err(errors.join("; "));
-    }
+/// The outcome, if its handshakes were of the kind asked for.
+fn usable(outcome: Outcome, kind: Kind) -> Result<Outcome> {
     #[expect(clippy::cast_precision_loss, reason = "no run makes 2^52 handshakes")]
     let resumed = outcome.resumed as f64 / outcome.handshakes.max(1) as f64;
     let share = if kind == Kind::Resumed { resumed } else { 1.0 - resumed };
     if share >= PURITY {
-        Ok(outcome)
-    } else {
-        Err(format!("only {:.0} % of handshakes were {}", share * 100.0, kind.flag()))
+        return Ok(outcome);
     }
+    Err(BenchError::Dirty(format!("only {:.0} % of handshakes were {}", share * 100.0, kind.flag())))
 }
 
 #[cfg(test)]
@@ -102,7 +90,6 @@ mod tests {
     fn handshakes_of_the_wrong_kind_do_not_count() {
         let outcome = Outcome { requests: 100, handshakes: 100, resumed: 97, ..Outcome::default() };
         assert!(usable(outcome.clone(), Kind::Resumed).is_ok());
-        assert_eq!(usable(outcome.clone(), Kind::Full).unwrap_err(), "only 3 % of handshakes were full");
-        assert_eq!(usable(Outcome { failed: 1, ..outcome }, Kind::Resumed).unwrap_err(), "1 failed");
+        assert_eq!(usable(outcome, Kind::Full).unwrap_err().to_string(), "only 3 % of handshakes were full");
     }
 }

@@ -26,7 +26,7 @@ use crate::fleet::Fleet;
 use crate::measure;
 use crate::peers::{Kind, Logging, Peer, Programs};
 use crate::process::{Background, LOAD_CORE, pinned};
-use crate::report::{Cell, Row, Table};
+use crate::report::{Figures, Row, Table};
 
 /// All numbers.
 pub const ALL: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
@@ -56,6 +56,9 @@ impl Effort {
     pub const QUICK: Self = Self { rounds: 1, seconds: 1, sites: 100, fleets: [100, 200], idle: 200, large: 4 << 20 };
 }
 
+/// Running peers with their rows; none for one that did not start.
+type Peers = Vec<(Row, Option<Peer>)>;
+
 /// What all scenarios use.
 #[derive(Debug)]
 pub struct Bench {
@@ -83,7 +86,8 @@ impl Bench {
     }
 
     /// Runs a scenario.
-    pub fn run(&self, scenario: u8) -> Result<Vec<Table>> {
+    #[must_use]
+    pub fn run(&self, scenario: u8) -> Vec<Table> {
         match scenario {
             1 => small::run(self, small::Protocol::Http),
             2 => small::run(self, small::Protocol::Https),
@@ -93,7 +97,7 @@ impl Bench {
             8 => idle::run(self),
             9 => changes::run(self),
             10 => small::run_logging(self),
-            _ => Ok(Vec::new()),
+            _ => Vec::new(),
         }
     }
 
@@ -109,33 +113,26 @@ impl Bench {
     }
 
     /// Starts all peers; one that does not start has a row that says so.
-    fn start_all(&self, logging: Logging) -> Vec<(Row, Option<Peer>)> {
-        let start = |&(kind, _): &(Kind, PathBuf)| match self.start(kind, &self.fleet, logging) {
-            Ok(peer) => (Row::new(&kind), Some(peer)),
-            Err(error) => (Row { cells: vec![Err(error.to_string())], ..Row::new(&kind) }, None),
+    fn start_all(&self, logging: Logging) -> Peers {
+        let start = |(kind, _): &(Kind, PathBuf)| {
+            let mut row = Row::new(kind);
+            let peer = self.start(*kind, &self.fleet, logging).map_err(|error| row.push(Err(error))).ok();
+            (row, peer)
         };
         self.programs.0.iter().map(start).collect()
     }
 
     /// Lets every peer run once in every round, each round beginning with another, and returns the rows.
-    fn rounds(
-        &self,
-        mut peers: Vec<(Row, Option<Peer>)>,
-        mut run: impl FnMut(&mut Peer) -> Result<Cell>,
-    ) -> Result<Vec<Row>> {
+    fn rounds(&self, mut peers: Peers, mut run: impl FnMut(&mut Peer) -> Result<Figures>) -> Vec<Row> {
         for round in 0..self.effort.rounds {
             for turn in 0..peers.len() {
                 let index = (round + turn) % peers.len();
-                let (row, Some(peer)) = &mut peers[index] else { continue };
-                peer.check()?;
-                let cell = run(peer)?;
-                if let Err(error) = &cell {
-                    eprintln!("  {}: {error}", row.name);
+                if let (row, Some(peer)) = &mut peers[index] {
+                    row.push(peer.check().and_then(|()| run(peer)));
                 }
-                row.cells.push(cell);
             }
         }
-        Ok(peers.into_iter().map(|(row, _)| row).collect())
+        peers.into_iter().map(|(row, _)| row).collect()
     }
 }
 
@@ -154,8 +151,13 @@ fn millis(micros: Option<u64>) -> Option<f64> {
 
 /// CPU time per request, in microseconds.
 fn per_request(cpu: Duration, requests: u64) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "no run makes 2^52 requests")]
-    (requests > 0).then(|| cpu.as_secs_f64() * 1e6 / requests as f64)
+    per(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX), requests)
+}
+
+/// So much for each of so many.
+fn per(amount: u64, count: u64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "no run makes 2^52 of anything")]
+    (count > 0).then(|| amount as f64 / count as f64)
 }
 
 /// Why a scenario is not built yet.

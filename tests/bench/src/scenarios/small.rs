@@ -1,11 +1,11 @@
 //! Scenarios 1, 2, 4 and 10: small answers over kept connections.
 
-use super::{Bench, generators, memory, millis, per_request};
-use crate::error::Result;
+use super::{Bench, generators, memory, millis, per, per_request};
+use crate::error::{BenchError, Result, clean};
 use crate::fleet::PATHS;
 use crate::measure;
 use crate::peers::{Kind, Logging, Peer};
-use crate::report::{Cell, Column, Row, Table};
+use crate::report::{Column, Figures, Row, Table};
 use crate::tools::Load;
 
 /// The share of nginx's greatest rate at which latency is measured.
@@ -43,10 +43,10 @@ impl Protocol {
 }
 
 /// Throughput, then latency at a rate that is the same for all.
-pub(super) fn run(bench: &Bench, protocol: Protocol) -> Result<Vec<Table>> {
+pub(super) fn run(bench: &Bench, protocol: Protocol) -> Vec<Table> {
     let peers = bench.start_all(Logging::Off);
-    let rate = fixed_rate(bench, protocol, &peers)?;
-    let rows = bench.rounds(peers, |peer| cell(bench, protocol, peer, rate))?;
+    let rate = fixed_rate(bench, protocol, &peers);
+    let rows = bench.rounds(peers, |peer| cell(bench, protocol, peer, rate));
     let note = format!(
         "{}. Throughput and CPU at full load; latency at {rate:.0} requests/s, counted from {}.",
         protocol.generator(),
@@ -62,58 +62,55 @@ pub(super) fn run(bench: &Bench, protocol: Protocol) -> Result<Vec<Table>> {
         Column::compared("PSS MiB", 1),
         Column::alone("others on the core", 2),
     ];
-    Ok(vec![Table { title: protocol.title().to_owned(), note, columns, rows }])
+    vec![Table { title: protocol.title().to_owned(), note, columns, rows }]
 }
 
 /// Scenario 10: the same peer with and without its access log, in one round.
-pub(super) fn run_logging(bench: &Bench) -> Result<Vec<Table>> {
+pub(super) fn run_logging(bench: &Bench) -> Vec<Table> {
     let quiet = bench.start_all(Logging::Off);
-    let peers = bench.start_all(Logging::On);
-    for peer in quiet.iter().chain(&peers).filter_map(|(_, peer)| peer.as_ref()) {
-        throughput(bench, Protocol::Http, peer, 1)?;
-    }
-    let rows = bench.rounds(peers, |peer| {
+    let rows = bench.rounds(bench.start_all(Logging::On), |peer| {
         let partner = quiet.iter().filter_map(|(_, other)| other.as_ref()).find(|other| other.kind == peer.kind);
-        let Some(partner) = partner else { return Ok(Err("it did not start without its log".to_owned())) };
-        let without = load(bench, Protocol::Http, partner)?;
+        let missing = || BenchError::Dirty("it did not start without its log".to_owned());
+        let without = load(bench, Protocol::Http, partner.ok_or_else(missing)?)?;
+        let lines = peer.log_lines()?;
         let with = load(bench, Protocol::Http, peer)?;
-        Ok(without.and_then(|without| Ok([without, with?])).map(|[without, with]| {
-            vec![
-                Some(with.rate),
-                with.cpu,
-                without.cpu,
-                with.cpu.zip(without.cpu).map(|(with, without)| with - without),
-            ]
-        }))
-    })?;
+        let lines = per(peer.log_lines()?.saturating_sub(lines), with.requests);
+        let extra = with.cpu.zip(without.cpu).map(|(with, without)| with - without);
+        Ok(vec![Some(with.rate), with.cpu, without.cpu, extra, lines])
+    });
     let columns = vec![
         Column::compared("requests/s", 0),
         Column::compared("CPU µs/request", 1),
         Column::alone("without log", 1),
         Column::alone("extra", 1),
+        Column::alone("lines/request", 2),
     ];
     let note =
         "Scenario 1 with one line per request written to a file, beside the same peer without. Metrics are on in \
                 Ferrogate, always; the peers have none of that kind."
             .to_owned();
-    Ok(vec![Table { title: "10. Access log on".to_owned(), note, columns, rows }])
+    vec![Table { title: "10. Access log on".to_owned(), note, columns, rows }]
 }
 
 /// Throughput and what it cost.
 struct Full {
+    requests: u64,
     rate: f64,
     cpu: Option<f64>,
     foreign: f64,
 }
 
-fn load(bench: &Bench, protocol: Protocol, peer: &Peer) -> Result<std::result::Result<Full, String>> {
+fn load(bench: &Bench, protocol: Protocol, peer: &Peer) -> Result<Full> {
     let before = measure::cpu(peer.id())?;
     let load = throughput(bench, protocol, peer, bench.effort.seconds)?;
     let used = measure::cpu(peer.id())?.since(before);
-    if !load.errors.is_empty() {
-        return Ok(Err(load.errors.join("; ")));
-    }
-    Ok(Ok(Full { rate: load.rate, cpu: per_request(used.peer, load.requests), foreign: used.foreign() }))
+    clean(&load.errors)?;
+    Ok(Full {
+        requests: load.requests,
+        rate: load.rate,
+        cpu: per_request(used.peer, load.requests),
+        foreign: used.foreign(),
+    })
 }
 
 fn throughput(bench: &Bench, protocol: Protocol, peer: &Peer, seconds: u32) -> Result<Load> {
@@ -125,45 +122,34 @@ fn throughput(bench: &Bench, protocol: Protocol, peer: &Peer, seconds: u32) -> R
 }
 
 /// Warms every peer up and derives the rate for latencies from what nginx did, or else the slowest but Caddy.
-fn fixed_rate(bench: &Bench, protocol: Protocol, peers: &[(Row, Option<Peer>)]) -> Result<f64> {
-    let mut rate = f64::INFINITY;
+fn fixed_rate(bench: &Bench, protocol: Protocol, peers: &[(Row, Option<Peer>)]) -> f64 {
+    let mut slowest = f64::INFINITY;
     let mut of_nginx = None;
     for peer in peers.iter().filter_map(|(_, peer)| peer.as_ref()) {
-        let load = throughput(bench, protocol, peer, 1)?;
+        // What fails here fails again in its first round, and is reported there.
+        let Ok(load) = throughput(bench, protocol, peer, 1) else { continue };
         match peer.kind {
             Kind::Nginx => of_nginx = Some(load.rate),
             Kind::Caddy => {}
-            Kind::Ferrogate | Kind::Haproxy => rate = rate.min(load.rate),
+            Kind::Ferrogate | Kind::Haproxy => slowest = slowest.min(load.rate),
         }
     }
-    let rate = SHARE * of_nginx.unwrap_or(rate);
-    Ok((rate.min(MAX_RATE) / 100.0).floor().max(1.0) * 100.0)
+    let rate = SHARE * of_nginx.unwrap_or(slowest);
+    (rate.min(MAX_RATE) / 100.0).floor().max(1.0) * 100.0
 }
 
-fn cell(bench: &Bench, protocol: Protocol, peer: &Peer, rate: f64) -> Result<Cell> {
-    let full = match load(bench, protocol, peer)? {
-        Ok(full) => full,
-        Err(error) => return Ok(Err(error)),
-    };
-    let latency = match latency(bench, protocol, peer, rate)? {
-        Ok(latency) => latency,
-        Err(error) => return Ok(Err(format!("at a fixed rate: {error}"))),
-    };
+fn cell(bench: &Bench, protocol: Protocol, peer: &Peer, rate: f64) -> Result<Figures> {
+    let full = load(bench, protocol, peer)?;
+    let [p50, p99, p999] = latency(bench, protocol, peer, rate)?.map(millis);
     let [rss, pss] = memory(peer)?;
-    let [p50, p99, p999] = latency.map(millis);
-    Ok(Ok(vec![Some(full.rate), full.cpu, p50, p99, p999, Some(rss), Some(pss), Some(full.foreign)]))
+    Ok(vec![Some(full.rate), full.cpu, p50, p99, p999, Some(rss), Some(pss), Some(full.foreign)])
 }
 
-fn latency(
-    bench: &Bench,
-    protocol: Protocol,
-    peer: &Peer,
-    rate: f64,
-) -> Result<std::result::Result<[Option<u64>; 3], String>> {
+fn latency(bench: &Bench, protocol: Protocol, peer: &Peer, rate: f64) -> Result<[Option<u64>; 3]> {
     if protocol == Protocol::Http2 {
         let (load, histogram) = generators::h2load_at(bench, peer.place.https, bench.effort.seconds, rate)?;
-        let latency = [500, 990, 999].map(|permille| histogram.permille(permille));
-        return Ok(if load.errors.is_empty() { Ok(latency) } else { Err(load.errors.join("; ")) });
+        clean(&load.errors)?;
+        return Ok([500, 990, 999].map(|permille| histogram.permille(permille)));
     }
     let tls = protocol == Protocol::Https;
     let address = if tls { peer.place.https } else { peer.place.http };
@@ -171,6 +157,5 @@ fn latency(
     command.args(["--paths", &PATHS.join(","), "--rate", &rate.to_string()]);
     command.args(["--seconds", &bench.effort.seconds.to_string()]).args(tls.then_some("--tls"));
     let outcome = generators::outcome(&mut command)?;
-    let errors = outcome.errors();
-    Ok(if errors.is_empty() { Ok([outcome.p50, outcome.p99, outcome.p999]) } else { Err(errors.join("; ")) })
+    Ok([outcome.p50, outcome.p99, outcome.p999])
 }
