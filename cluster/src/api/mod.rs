@@ -141,9 +141,11 @@ pub enum ApiError {
 }
 
 impl ApiOptions {
-    /// The usual options for one way of access: `MetalLB`'s `ConfigMap`, and a Lease beside it.
+    /// The usual options for one way of access, with a Lease beside the `ConfigMap`. `process` is a name for people;
+    /// what makes the identity unique is added to it.
     #[must_use]
-    pub fn new(access: Access, config_map: ObjectName, identity: String) -> Self {
+    pub fn new(access: Access, config_map: ObjectName, process: &str) -> Self {
+        let identity = format!("{process}_{:016x}", fastrand::u64(..));
         let lease = ObjectName::new(Arc::clone(&config_map.namespace), "ferrogate");
         let (writes, timing) = (WriteBudget::default(), Timing::default());
         Self { access, config_map, secret_namespaces: None, lease, identity, writes, timing }

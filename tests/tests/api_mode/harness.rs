@@ -51,7 +51,8 @@ impl World {
                 lease: lease::Timing { term: millis(1500), renew_deadline: millis(1000), retry: millis(100) },
                 ..Timing::default()
             },
-            ..ApiOptions::new(access, ObjectName::new("metallb-system", "config"), identity.to_owned())
+            identity: identity.to_owned(),
+            ..ApiOptions::new(access, ObjectName::new("metallb-system", "config"), identity)
         }
     }
 

@@ -87,7 +87,7 @@ async fn measured() {
     let Some(path) = std::env::var_os(MEASURED) else { return };
     let access = cluster::Access::Kubeconfig { path: path.into(), context: None };
     let config_map = config::object::ObjectName::new("metallb-system", "config");
-    let options = cluster::ApiOptions::new(access, config_map, "measured".to_owned());
+    let options = cluster::ApiOptions::new(access, config_map, "measured");
     let cluster = cluster::Cluster::api(options, tokio_util::sync::CancellationToken::new()).await.unwrap();
     let mut snapshots = cluster.snapshots.clone();
     let mut ready = false;
