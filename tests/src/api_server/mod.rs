@@ -66,7 +66,7 @@ const TOKEN: &str = "test-token";
 
 impl ApiServer {
     /// Starts on a free loopback port.
-    pub async fn start() -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         let (ca, tls) = identity()?;
         let shared = Arc::new(Shared {
             store: Arc::default(),

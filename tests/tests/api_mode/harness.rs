@@ -27,18 +27,18 @@ pub(crate) struct Process {
 }
 
 impl World {
-    pub(crate) async fn new() -> Self {
-        let server = ApiServer::start().await.unwrap();
-        server.put(&pools("10.0.0.0/16")).unwrap();
-        Self { server, folder: tempfile::tempdir().unwrap() }
+    pub(crate) fn new() -> Self {
+        let server = ApiServer::start().expect("a free loopback port");
+        server.put(&pools("10.0.0.0/16")).expect("a kind it serves");
+        Self { server, folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
     pub(crate) fn put(&self, object: &Value) {
-        self.server.put(object).unwrap();
+        self.server.put(object).expect("a kind it serves");
     }
 
     pub(crate) fn options(&self, identity: &str) -> ApiOptions {
-        let path = self.server.kubeconfig(self.folder.path()).unwrap();
+        let path = self.server.kubeconfig(self.folder.path()).expect("a writable folder");
         let access = Access::Kubeconfig { path, context: None };
         let millis = Duration::from_millis;
         ApiOptions {
@@ -63,7 +63,7 @@ impl World {
 
     async fn process(&self, identity: &str) -> Process {
         let shutdown = CancellationToken::new();
-        let cluster = Cluster::api(self.options(identity), shutdown.clone()).await.unwrap();
+        let cluster = Cluster::api(self.options(identity), shutdown.clone()).await.expect("a valid kubeconfig");
         Process { cluster, shutdown }
     }
 

@@ -11,7 +11,7 @@ use crate::harness::{World, service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_processes_one_writes_and_the_other_takes_over_at_once_when_it_stops() {
-    let world = World::new().await;
+    let world = World::new();
     let first = world.speaker("first").await;
     first.leads().await;
     let second = world.speaker("second").await;
@@ -35,7 +35,7 @@ async fn of_two_processes_one_writes_and_the_other_takes_over_at_once_when_it_st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_cannot_renew_stops_and_leads_again_when_it_can() {
-    let world = World::new().await;
+    let world = World::new();
     let process = world.speaker("only").await;
     process.leads().await;
     let broken = Fault::Refuse(Failure::new(500, "etcd is away"));
@@ -54,7 +54,7 @@ async fn a_leader_that_cannot_renew_stops_and_leads_again_when_it_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_killed_in_mid_write_leaves_no_address_twice() {
-    let world = World::new().await;
+    let world = World::new();
     let first = world.speaker("first").await;
     first.leads().await;
     let second = world.speaker("second").await;

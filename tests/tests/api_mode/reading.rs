@@ -16,7 +16,7 @@ fn on(verb: &'static str, resource: &'static str) -> Match {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_snapshot_has_everything_and_what_does_not_change_is_shared() {
-    let world = World::new().await;
+    let world = World::new();
     let mut web = service("web");
     web["metadata"]["annotations"] = json!({ "kubectl.kubernetes.io/last-applied-configuration": "{}" });
     world.put(&web);
@@ -50,7 +50,7 @@ async fn the_first_snapshot_has_everything_and_what_does_not_change_is_shared() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_streaming_lists_pages_are_read() {
-    let world = World::new().await;
+    let world = World::new();
     for index in 0..1100 {
         world.put(&slice(&format!("s{index}"), "web"));
     }
@@ -68,7 +68,7 @@ async fn without_streaming_lists_pages_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_410_gone_everything_is_listed_once_and_nothing_flickers() {
-    let world = World::new().await;
+    let world = World::new();
     for index in 0..20 {
         world.put(&service(&format!("s{index}")));
     }
@@ -97,7 +97,7 @@ async fn after_410_gone_everything_is_listed_once_and_nothing_flickers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_drops_during_a_hundred_changes_loses_none_and_lists_nothing_again() {
-    let world = World::new().await;
+    let world = World::new();
     let process = world.watcher().await;
     process.sees("a snapshot", |_| true).await;
     let streams = |world: &World| world.server.faults().count(&["watch"], "services");
@@ -116,7 +116,7 @@ async fn a_watch_that_drops_during_a_hundred_changes_loses_none_and_lists_nothin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_falls_silent_is_healed() {
-    let world = World::new().await;
+    let world = World::new();
     let process = world.watcher().await;
     process.sees("a snapshot", |_| true).await;
     world.server.faults().inject(on("watch", "services"), Fault::StaleWatch, 1);
@@ -132,7 +132,7 @@ async fn a_watch_that_falls_silent_is_healed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_asked_earlier_than_the_server_allows() {
-    let world = World::new().await;
+    let world = World::new();
     let busy = Failure { retry_after: Some(2), ..Failure::new(429, "too many requests") };
     world.server.faults().inject(on("watch", "ingresses"), Fault::Refuse(busy), 1);
     let process = world.watcher().await;
@@ -144,7 +144,7 @@ async fn nothing_is_asked_earlier_than_the_server_allows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_may_not_be_read_is_shown_and_keeps_nobody_waiting() {
-    let world = World::new().await;
+    let world = World::new();
     world.put(&service("web"));
     let forbidden = Fault::Refuse(Failure::new(403, "nodes is forbidden"));
     world.server.faults().inject(on("", "nodes"), forbidden, usize::MAX);
@@ -158,7 +158,7 @@ async fn a_kind_that_may_not_be_read_is_shown_and_keeps_nobody_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_goes_away_takes_nothing_with_it_and_is_found_again() {
-    let mut world = World::new().await;
+    let mut world = World::new();
     world.put(&service("web"));
     let process = world.watcher().await;
     let before = process.sees("a snapshot", |_| true).await;
@@ -174,7 +174,7 @@ async fn a_server_that_goes_away_takes_nothing_with_it_and_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_token_is_read_anew() {
-    let world = World::new().await;
+    let world = World::new();
     let process = world.watcher().await;
     process.sees("a snapshot", |_| true).await;
     world.server.rotate_token("second");
@@ -186,7 +186,7 @@ async fn a_rotated_token_is_read_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_object_keeps_its_last_good_version_and_harms_no_other() {
-    let world = World::new().await;
+    let world = World::new();
     world.put(&service("web"));
     let process = world.watcher().await;
     let before = process.sees("a snapshot", |_| true).await;
@@ -202,7 +202,7 @@ async fn a_malformed_object_keeps_its_last_good_version_and_harms_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_address_configuration_leaves_the_last_good_one_in_use() {
-    let world = World::new().await;
+    let world = World::new();
     let process = world.watcher().await;
     let good = process.sees("pools", |snapshot| snapshot.pools.pools.len() == 1).await;
     world.put(&pools("10.0.0.9-10.0.0.1"));
@@ -214,7 +214,7 @@ async fn a_bad_address_configuration_leaves_the_last_good_one_in_use() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_nothing_makes_no_snapshot() {
-    let world = World::new().await;
+    let world = World::new();
     let node = |time: &str| -> Value {
         json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" } , "status": { "conditions": [
             { "type": "Ready", "status": "True", "lastHeartbeatTime": time } ] } })

@@ -36,7 +36,7 @@ async fn ten_thousand_services_stay_under_400_megabytes() {
     if std::env::var_os(MEASURED).is_some() {
         return;
     }
-    let world = World::new().await;
+    let world = World::new();
     for index in 0..SERVICES {
         world.put(&typical(service(&format!("s{index}"))));
         world.put(&typical(ingress(&format!("i{index}"))));
@@ -134,12 +134,12 @@ fn big_slice(name: &str, service: &str) -> Value {
 
 /// Microseconds, comparable between processes of one machine.
 fn moment() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_micros()
 }
 
 /// Resident memory in kB.
 fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    let status = std::fs::read_to_string("/proc/self/status").expect("a proc filesystem");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }

@@ -23,7 +23,7 @@ async fn written(world: &World, statuses: usize, events: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_gets_its_address_its_pool_and_its_reason_in_one_write() {
-    let world = World::new().await;
+    let world = World::new();
     world.put(&service("web"));
     let process = world.speaker("a").await;
     world.assigned(1).await;
@@ -52,7 +52,7 @@ async fn a_service_gets_its_address_its_pool_and_its_reason_in_one_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_waits_says_why() {
-    let world = World::new().await;
+    let world = World::new();
     world.put(&pools("10.0.0.1/32"));
     world.put(&service("a"));
     world.put(&service("b"));
@@ -74,7 +74,7 @@ async fn a_service_that_waits_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_new_services_cost_a_thousand_writes_and_a_restart_none() {
-    let world = World::new().await;
+    let world = World::new();
     for index in 0..1000 {
         world.put(&service(&format!("s{index}")));
     }
@@ -89,7 +89,7 @@ async fn a_thousand_new_services_cost_a_thousand_writes_and_a_restart_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_and_a_busy_server_only_delay() {
-    let world = World::new().await;
+    let world = World::new();
     let process = world.speaker("a").await;
     process.leads().await;
     world.server.faults().inject(STATUS, Fault::Refuse(Failure::new(409, "conflict")), 2);
@@ -114,7 +114,7 @@ async fn a_conflict_and_a_busy_server_only_delay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_may_not_be_written_is_a_problem_until_it_may() {
-    let world = World::new().await;
+    let world = World::new();
     world.server.faults().inject(STATUS, Fault::Refuse(Failure::new(403, "forbidden")), usize::MAX);
     world.put(&service("web"));
     let process = world.speaker("a").await;
@@ -127,7 +127,7 @@ async fn a_status_that_may_not_be_written_is_a_problem_until_it_may() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_change_is_mended_without_a_fight() {
-    let world = World::new().await;
+    let world = World::new();
     world.put(&service("web"));
     let process = world.speaker("a").await;
     world.assigned(1).await;
@@ -149,7 +149,7 @@ async fn somebody_elses_change_is_mended_without_a_fight() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ingress_is_answered_and_its_events_are_told_once() {
-    let world = World::new().await;
+    let world = World::new();
     world.put(&ingress("web"));
     let process = world.watcher().await;
     process.leads().await;
@@ -176,7 +176,7 @@ async fn an_ingress_is_answered_and_its_events_are_told_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_configuration_is_told_on_its_config_map() {
-    let world = World::new().await;
+    let world = World::new();
     let process = world.speaker("a").await;
     process.leads().await;
     world.put(&pools("10.0.0.9-10.0.0.1"));
@@ -188,7 +188,7 @@ async fn a_stale_configuration_is_told_on_its_config_map() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_is_away_delays_a_status_and_blocks_nothing() {
-    let mut world = World::new().await;
+    let mut world = World::new();
     let process = world.speaker("a").await;
     process.leads().await;
     world.server.go_away();
