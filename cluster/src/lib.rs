@@ -3,13 +3,16 @@
 //! ```text
 //! folder ─> dir ─┬─> mirror ─> watch: Snapshot ─> the cores
 //!    state folder└─< outbox <─ watch: Report   <──┘
+//! API server: api, with the same two ends
 //! ```
 //!
 //! A [`Cluster`] is the seam: complete snapshots one way, whole reports the other. Everyone computes, one writes: the
 //! leader. What is written comes back in the next snapshot, and only then counts.
 
+mod api;
 pub mod debounce;
 mod dir;
+pub mod lease;
 mod load;
 pub mod memory;
 pub mod mirror;
@@ -21,6 +24,7 @@ use config::report::Report;
 use config::snapshot::Snapshot;
 use tokio::sync::{oneshot, watch};
 
+pub use api::{Access, ApiError, ApiOptions, Timing, WriteBudget};
 pub use dir::{DirError, DirOptions, StateError};
 pub use load::{Loaded, load};
 

@@ -26,8 +26,7 @@ use config::snapshot::{Objects, Snapshot};
 
 use crate::memory::Memory;
 use crate::outbox::Presence;
-use config_map::AddressConfig;
-pub(crate) use config_map::looks_like_addresses;
+pub(crate) use config_map::{AddressConfig, Sighting, looks_like_addresses};
 use files::Files;
 use merge::Merged;
 use statuses::Statuses;
@@ -72,6 +71,7 @@ pub struct Mirror {
     secrets: Files,
     merged: Merged,
     config: AddressConfig,
+    lookalikes: Vec<Problem>,
     statuses: Statuses,
     incomplete: bool,
     snapshot: Option<Arc<Snapshot>>,
@@ -87,6 +87,7 @@ impl Mirror {
             secrets: Files::default(),
             merged: Merged::default(),
             config: AddressConfig::new(config_map, last_good),
+            lookalikes: Vec::new(),
             statuses: Statuses::default(),
             incomplete: true,
             snapshot: None,
@@ -99,7 +100,8 @@ impl Mirror {
             | self.secrets.update(&input.secrets.files, &self.merged);
         if changed || self.snapshot.is_none() {
             self.merged = merge::merge(&self.manifests, &self.secrets, &self.merged);
-            self.config.update(&self.merged);
+            self.config.update(config_map::sighting(self.config.reference(), &self.merged));
+            self.lookalikes = config_map::lookalikes(self.config.reference(), &self.merged);
         }
         self.incomplete = input.manifests.incomplete || self.manifests.is_incomplete();
         let next = self.compose(input);
@@ -171,6 +173,7 @@ impl Mirror {
             .chain(self.secrets.problems())
             .chain(&self.merged.problems)
             .chain(self.config.problems())
+            .chain(&self.lookalikes)
             .cloned()
             .collect();
         match &self.snapshot {

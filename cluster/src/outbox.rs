@@ -48,18 +48,13 @@ pub struct Settled {
 
 /// Applies `reports` to `memory`.
 ///
-/// Service statuses count only in a report computed from the snapshot of `generation`, the newest: an older one may
-/// not know what was committed since.
+/// Service statuses count only in a report computed from the snapshot of generation `oldest` or a later one, which
+/// has to show everything committed since: an older one may give an address away again.
 #[must_use]
-pub fn settle(
-    memory: &Memory,
-    reports: &[&Report],
-    generation: u64,
-    presence: impl Fn(&ObjectRef) -> Presence,
-) -> Settled {
+pub fn settle(memory: &Memory, reports: &[&Report], oldest: u64, presence: impl Fn(&ObjectRef) -> Presence) -> Settled {
     let mut settled = Settled { memory: memory.clone(), refusals: Vec::new() };
     for report in reports {
-        if report.generation == generation {
+        if report.generation >= oldest {
             settle_services(&mut settled, report, &presence);
         }
         settle_ingresses(&mut settled.memory, report, &presence);

@@ -129,9 +129,22 @@ pub(crate) struct IngressOnly {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Objects")]
 pub(crate) struct SourceArgs {
-    /// Folder of Kubernetes manifests (.yaml, .yml, .json); changes take effect at once
+    /// Folder of Kubernetes manifests (.yaml, .yml, .json); changes take effect at once [default: in a Pod, the cluster
+    /// it runs in]
     #[arg(long, value_name = "DIR", env = "FERROGATE_MANIFESTS")]
-    pub(crate) manifests: PathBuf,
+    pub(crate) manifests: Option<PathBuf>,
+    /// Take objects from the API server that this file leads to, instead of a folder
+    #[arg(long, value_name = "FILE", env = "FERROGATE_KUBECONFIG", conflicts_with_all = ["manifests", "state"])]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", env = "FERROGATE_KUBE_CONTEXT", requires = "kubeconfig")]
+    pub(crate) kube_context: Option<String>,
+    /// Namespace of the ConfigMap with the addresses
+    #[arg(long, value_name = "NAME", env = "FERROGATE_CONFIG_NAMESPACE", default_value = settings::DEFAULT_CONFIG_MAP.0)]
+    pub(crate) config_namespace: String,
+    /// Name of that ConfigMap
+    #[arg(long, value_name = "NAME", env = "FERROGATE_CONFIG_NAME", default_value = settings::DEFAULT_CONFIG_MAP.1)]
+    pub(crate) config_name: String,
     /// Folder that remembers given addresses [default: /var/lib/ferrogate/NAME as root, else
     /// ~/.local/state/ferrogate/NAME]
     #[arg(long, value_name = "DIR", env = "FERROGATE_STATE")]

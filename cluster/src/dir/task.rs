@@ -193,8 +193,13 @@ impl Task {
         if !self.source.listed {
             return;
         }
+        self.publish_snapshot(files_changed);
+        // After the snapshot, so that whoever hears that we lead finds what the leader before has committed.
         let leadership = self.keeper.leadership();
         self.outputs.leadership.send_if_modified(|known| std::mem::replace(known, leadership) != leadership);
+    }
+
+    fn publish_snapshot(&mut self, files_changed: bool) {
         let problems = self.problems();
         let same = |(memory, old): &(Memory, Vec<Problem>)| memory == self.keeper.memory() && *old == problems;
         if !files_changed && self.published.as_ref().is_some_and(same) {

@@ -11,29 +11,49 @@ use config::manifest::Object;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::pool::PoolConfig;
 use config::settings::CONFIG_MAP_KEY;
+use config::snapshot::Origin;
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::files::Held;
 use super::merge::Merged;
 
 /// Top-level keys by which a MetalLB configuration is known.
 const SIGNS: [&str; 4] = ["address-pools:", "peers:", "bgp-communities:", "bfd-profiles:"];
 
+/// The `ConfigMap` as a source sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sighting {
+    pub(crate) map: Arc<ConfigMap>,
+    /// Where it is written, if the source has lines.
+    pub(crate) origin: Option<Arc<dyn Origin>>,
+    /// Whether this is not its newest version, which is no valid object.
+    pub(crate) stale: bool,
+}
+
+impl Sighting {
+    fn is_same(&self, other: &Self) -> bool {
+        let origins = match (&self.origin, &other.origin) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        origins && self.stale == other.stale && Arc::ptr_eq(&self.map, &other.map)
+    }
+}
+
 /// The address configuration and how it stands.
 #[derive(Debug)]
-pub(super) struct AddressConfig {
+pub(crate) struct AddressConfig {
     reference: ObjectRef,
-    seen: Option<Held>,
+    seen: Option<Sighting>,
     pools: Arc<PoolConfig>,
     /// The text that [`Self::pools`] was read from.
     text: Option<Arc<str>>,
     stale: bool,
-    own_problems: Vec<Problem>,
-    lookalikes: Vec<Problem>,
+    problems: Vec<Problem>,
 }
 
 impl AddressConfig {
-    pub(super) fn new(name: ObjectName, last_good: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(name: ObjectName, last_good: Option<Arc<str>>) -> Self {
         let file = Arc::from("last good configuration");
         let pools = last_good.as_ref().and_then(|text| legacy::parse_text(&file, text).config);
         Self {
@@ -42,16 +62,15 @@ impl AddressConfig {
             text: last_good.filter(|_| pools.is_some()),
             pools: Arc::new(pools.unwrap_or_default()),
             stale: false,
-            own_problems: Vec::new(),
-            lookalikes: Vec::new(),
+            problems: Vec::new(),
         }
     }
 
-    pub(super) fn pools(&self) -> &Arc<PoolConfig> {
+    pub(crate) fn pools(&self) -> &Arc<PoolConfig> {
         &self.pools
     }
 
-    pub(super) const fn is_stale(&self) -> bool {
+    pub(crate) const fn is_stale(&self) -> bool {
         self.stale
     }
 
@@ -59,28 +78,30 @@ impl AddressConfig {
         self.text.as_ref()
     }
 
-    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.own_problems.iter().chain(&self.lookalikes)
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 
-    pub(super) fn update(&mut self, merged: &Merged) {
-        let now = merged.objects.get(&self.reference);
-        match (now, &now.map(|held| &held.object)) {
-            (Some(held), Some(Object::ConfigMap(map))) => self.read(held, map),
-            _ => self.lose(),
+    pub(crate) const fn reference(&self) -> &ObjectRef {
+        &self.reference
+    }
+
+    /// Takes in the `ConfigMap` as it is now; `None` if there is none.
+    pub(crate) fn update(&mut self, now: Option<Sighting>) {
+        match now {
+            Some(sighting) => self.read(sighting),
+            None => self.lose(),
         }
-        self.lookalikes = lookalikes(&self.reference, merged);
     }
 
-    fn read(&mut self, held: &Held, map: &ConfigMap) {
-        let same = |seen: &Held| seen.stale == held.stale && Arc::ptr_eq(&seen.origin, &held.origin);
-        if self.seen.as_ref().is_some_and(same) {
+    fn read(&mut self, sighting: Sighting) {
+        if self.seen.as_ref().is_some_and(|seen| seen.is_same(&sighting)) {
             return;
         }
-        self.seen = Some(held.clone());
-        let Legacy { config, mut problems } = legacy::parse_map(&self.reference, map, Some(&*held.origin));
+        let Sighting { map, origin, stale } = self.seen.insert(sighting);
+        let Legacy { config, mut problems } = legacy::parse_map(&self.reference, map, origin.as_deref());
         // A broken ConfigMap object has its own problem; what we see of it is its last good version.
-        self.stale = held.stale || config.is_none();
+        self.stale = *stale || config.is_none();
         if let Some(config) = config {
             self.text = Some(text_of(map).into());
             if config != *self.pools {
@@ -91,7 +112,7 @@ impl AddressConfig {
                 problem.message.push_str("; the last good configuration stays in use");
             }
         }
-        self.own_problems = problems;
+        self.problems = problems;
     }
 
     /// There is no `ConfigMap`.
@@ -101,7 +122,7 @@ impl AddressConfig {
         let message = "it is gone; its last good version stays in use until there is a new one, \
                        and one with an empty configuration gives up its pools";
         let gone = || Problem::warning(self.reference.clone(), FieldPath::root(), message);
-        self.own_problems = if self.stale { vec![gone()] } else { Vec::new() };
+        self.problems = if self.stale { vec![gone()] } else { Vec::new() };
     }
 }
 
@@ -115,11 +136,18 @@ pub(crate) fn looks_like_addresses(map: &ConfigMap) -> bool {
     text_of(map).lines().any(|line| SIGNS.iter().any(|sign| line.starts_with(sign)))
 }
 
+/// The `ConfigMap` among what was read from files.
+pub(super) fn sighting(reference: &ObjectRef, merged: &Merged) -> Option<Sighting> {
+    let held = merged.objects.get(reference)?;
+    let Object::ConfigMap(map) = &held.object else { return None };
+    Some(Sighting { map: Arc::clone(map), origin: Some(Arc::clone(&held.origin)), stale: held.stale })
+}
+
 /// Warns of each `ConfigMap` that was probably meant to be read.
-fn lookalikes(ours: &ObjectRef, merged: &Merged) -> Vec<Problem> {
+pub(super) fn lookalikes(ours: &ObjectRef, merged: &Merged) -> Vec<Problem> {
     let others = merged.objects.values().filter(|held| held.reference != *ours);
     let alike = others.filter(|held| matches!(&held.object, Object::ConfigMap(map) if looks_like_addresses(map)));
-    let warning = |held: &Held| {
+    let warning = |held: &super::files::Held| {
         let message = format!("it looks like MetalLB's configuration, but only {ours} is read; rename it");
         let place = held.origin.locate(&FieldPath::root());
         Problem::warning(held.reference.clone(), FieldPath::root(), message).at(place)

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use cluster::DirError;
+use cluster::{ApiError, DirError};
 use ingress::io::IngressError;
 
 use crate::parts::PartError;
@@ -12,6 +12,9 @@ use crate::parts::PartError;
 /// Why the appliance did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
+    /// Nothing says where objects come from.
+    #[error("there is nothing to serve; name a folder with --manifests, or a cluster with --kubeconfig")]
+    NoSource,
     /// The folder of manifests is not there.
     #[error("cannot read the manifests in {}; name an existing folder with --manifests", path.display())]
     Manifests {
@@ -50,6 +53,9 @@ pub(crate) enum RunError {
     /// The folder could not be watched.
     #[error(transparent)]
     Source(#[from] DirError),
+    /// The cluster could not be used.
+    #[error(transparent)]
+    Cluster(#[from] ApiError),
     /// The data plane could not start.
     #[error(transparent)]
     Ingress(#[from] IngressError),

@@ -14,7 +14,6 @@
 mod error;
 mod options;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub(crate) use self::error::RunError;
+use self::options::Source;
 use crate::admin::{self, View};
 use crate::cli::{self, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
 use crate::parts::{Parts, describe};
@@ -60,27 +60,39 @@ pub(crate) struct Setup {
     pub(crate) with_echo: bool,
 }
 
+impl Setup {
+    /// The parts that report something to write, as they end the name of a Lease.
+    const fn parts(&self) -> &'static str {
+        match (&self.speaker, &self.ingress) {
+            (Some(_), None) => "-speaker",
+            (None, Some(_)) => "-ingress",
+            (Some(_), Some(_)) | (None, None) => "",
+        }
+    }
+}
+
 /// Runs until a signal or a failure ends it.
 pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     let (started, drain) = (Instant::now(), CancellationToken::new());
     tokio::spawn(Signals::listen().map_err(RunError::Signals)?.run(drain.clone()));
     // Everything that may be refused comes first, so that a wrong flag leaves no trace.
-    options::check_manifests(&setup.source.manifests)?;
-    let state = options::state_dir(&setup.source)?;
-    let sockets = Sockets::bind(&setup).await?;
     let node = defaults::node_name(setup.process.node_name.as_deref());
+    let source = Source::of(&setup.source, setup.parts(), &node)?;
+    let in_cluster = source.is_cluster();
+    let sockets = Sockets::bind(&setup, in_cluster).await?;
     info!(
         version = cli::VERSION,
         node = &*node,
-        manifests = %setup.source.manifests.display(),
-        state = %state.as_deref().unwrap_or(Path::new("(memory only)")).display(),
+        %source,
         "ferrogate starts"
     );
     let stop = CancellationToken::new();
-    let cluster = Cluster::dir(options::dir(&setup.source, state, &node), stop.clone()).await?;
+    let cluster = source.open(stop.clone()).await?;
     let (outputs, readiness) = (Outputs::default(), Readiness::new());
     let (served, release) = (CancellationToken::new(), CancellationToken::new());
-    Wiring { started, node, cluster, outputs, readiness, drain, served, release, stop }.start(setup, sockets).await
+    Wiring { started, node, in_cluster, cluster, outputs, readiness, drain, served, release, stop }
+        .start(setup, sockets)
+        .await
 }
 
 /// Everything that listens, bound.
@@ -91,10 +103,11 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(setup: &Setup) -> Result<Self, RunError> {
+    async fn bind(setup: &Setup, in_cluster: bool) -> Result<Self, RunError> {
         let address = setup.process.admin;
         let admin = TcpListener::bind(address).await.map_err(|source| RunError::Admin { address, source })?;
-        let bind = |args: &IngressArgs| Ingress::bind(options::ingress(args, &setup.process), Timeouts::default());
+        let bind =
+            |args: &IngressArgs| Ingress::bind(options::ingress(args, &setup.process, in_cluster), Timeouts::default());
         let data_plane = setup.ingress.as_ref().map(bind).transpose()?;
         let listeners = Listeners {
             http: data_plane.as_ref().map(Ingress::http).unwrap_or_default(),
@@ -117,6 +130,7 @@ struct Outputs {
 struct Wiring {
     started: Instant,
     node: Arc<str>,
+    in_cluster: bool,
     cluster: Cluster,
     outputs: Outputs,
     readiness: Readiness,
@@ -159,7 +173,7 @@ impl Wiring {
             ready: self.readiness.part("speaker"),
             shutdown: self.release.clone(),
         };
-        parts.spawn("speaker", lb_speaker::io::run(options::speaker(args, &self.node), wires));
+        parts.spawn("speaker", lb_speaker::io::run(options::speaker(args, &self.node, self.in_cluster), wires));
         Ok(())
     }
 

@@ -1,36 +1,98 @@
 //! From flags to the options of each part.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
-use cluster::DirOptions;
+use cluster::{Access, ApiOptions, Cluster, DirOptions};
 use config::object::ObjectName;
-use config::settings::DEFAULT_CONFIG_MAP;
 use ingress::access;
 use ingress::compile::CompileOptions;
 use ingress::io::IngressOptions;
 use lb_speaker::io::{Delivery, SpeakerOptions};
 use lb_speaker::plan::PlanOptions;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::RunError;
 use crate::cli::{AccessLog, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
 use crate::defaults;
 
+/// Where objects come from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// A folder.
+    Dir(DirOptions),
+    /// An API server.
+    Api(Box<ApiOptions>),
+}
+
+impl Source {
+    /// What the flags say; refuses folders that cannot be used.
+    ///
+    /// Processes that run the same parts share a Lease: one without a speaker could write no address.
+    pub(super) fn of(args: &SourceArgs, parts: &str, node: &str) -> Result<Self, RunError> {
+        let config_map = ObjectName::new(args.config_namespace.as_str(), args.config_name.as_str());
+        let access = match (&args.manifests, &args.kubeconfig) {
+            (Some(manifests), _) => {
+                check_manifests(manifests)?;
+                let state = state_dir(args, manifests)?;
+                let (manifests, identity) = (manifests.clone(), node.to_owned());
+                return Ok(Self::Dir(DirOptions { manifests, state, config_map, identity }));
+            }
+            (None, Some(path)) => Access::Kubeconfig { path: path.clone(), context: args.kube_context.clone() },
+            (None, None) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => Access::InCluster,
+            (None, None) => return Err(RunError::NoSource),
+        };
+        let options = ApiOptions::new(access, config_map, node);
+        let lease = ObjectName::new(options.lease.namespace.clone(), format!("{}{parts}", options.lease.name));
+        Ok(Self::Api(Box::new(ApiOptions { lease, ..options })))
+    }
+
+    /// Starts it.
+    pub(super) async fn open(self, stop: CancellationToken) -> Result<Cluster, RunError> {
+        match self {
+            Self::Dir(options) => Ok(Cluster::dir(options, stop).await?),
+            Self::Api(options) => Ok(Cluster::api(*options, stop).await?),
+        }
+    }
+
+    /// Whether it is a cluster, where kube-proxy delivers and others than we may write objects.
+    pub(super) const fn is_cluster(&self) -> bool {
+        matches!(self, Self::Api(_))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(DirOptions { manifests, state: Some(state), .. }) => {
+                write!(f, "{} (state in {})", manifests.display(), state.display())
+            }
+            Self::Dir(DirOptions { manifests, state: None, .. }) => {
+                write!(f, "{} (state in memory only)", manifests.display())
+            }
+            Self::Api(options) => match &options.access {
+                Access::InCluster => f.write_str("the cluster around us"),
+                Access::Kubeconfig { path, .. } => write!(f, "the cluster of {}", path.display()),
+            },
+        }
+    }
+}
+
 /// Refuses a folder that cannot be read.
-pub(super) fn check_manifests(path: &Path) -> Result<(), RunError> {
+fn check_manifests(path: &Path) -> Result<(), RunError> {
     fs::read_dir(path).map(drop).map_err(|source| RunError::Manifests { path: path.to_owned(), source })
 }
 
 /// Where state is kept; `None` for nowhere, after a warning.
 ///
 /// A folder that was asked for must be usable; one that we chose ourselves need not be.
-pub(super) fn state_dir(source: &SourceArgs) -> Result<Option<PathBuf>, RunError> {
+fn state_dir(source: &SourceArgs, manifests: &Path) -> Result<Option<PathBuf>, RunError> {
     if let Some(path) = &source.state {
         let refused = |source| RunError::State { path: path.clone(), source };
         return defaults::prove_writable(path).map(|()| Some(path.clone())).map_err(refused);
     }
-    let Some(path) = defaults::state_dir(&source.manifests) else {
+    let Some(path) = defaults::state_dir(manifests) else {
         warn!("addresses are not remembered across restarts: there is no home folder; name one with --state");
         return Ok(None);
     };
@@ -46,30 +108,19 @@ pub(super) fn state_dir(source: &SourceArgs) -> Result<Option<PathBuf>, RunError
     }
 }
 
-/// The source of objects.
-pub(super) fn dir(source: &SourceArgs, state: Option<PathBuf>, node: &str) -> DirOptions {
-    let (namespace, name) = DEFAULT_CONFIG_MAP;
-    DirOptions {
-        manifests: source.manifests.clone(),
-        state,
-        config_map: ObjectName::new(namespace, name),
-        identity: node.to_owned(),
-    }
-}
-
 /// The speaker.
-pub(super) fn speaker(args: &SpeakerArgs, node: &str) -> SpeakerOptions {
+pub(super) fn speaker(args: &SpeakerArgs, node: &str, in_cluster: bool) -> SpeakerOptions {
     SpeakerOptions {
         node: node.to_owned(),
         interfaces: args.interfaces.clone(),
         // No kube-proxy stands between a folder of manifests and the listeners.
-        deliver: Delivery::Loopback,
+        deliver: if in_cluster { Delivery::Kernel } else { Delivery::Loopback },
         plan: PlanOptions { lb_class: args.lb_class.clone() },
     }
 }
 
 /// The data plane.
-pub(super) fn ingress(args: &IngressArgs, process: &ProcessArgs) -> IngressOptions {
+pub(super) fn ingress(args: &IngressArgs, process: &ProcessArgs, in_cluster: bool) -> IngressOptions {
     IngressOptions {
         http: defaults::listeners(&args.http, 80, 8080),
         https: defaults::listeners(&args.https, 443, 8443),
@@ -80,18 +131,18 @@ pub(super) fn ingress(args: &IngressArgs, process: &ProcessArgs) -> IngressOptio
             AccessLog::Text => access::AccessLog::Text,
             AccessLog::Json => access::AccessLog::Json,
         },
-        compile: compile(args),
+        compile: compile(args, in_cluster),
     }
 }
 
 /// Which Ingresses are ours and what their backends may be.
-fn compile(args: &IngressArgs) -> CompileOptions {
+fn compile(args: &IngressArgs, in_cluster: bool) -> CompileOptions {
     CompileOptions {
         ingress_class: args.ingress_class.clone(),
         controller: args.controller.clone(),
         watch_without_class: args.watch_ingress_without_class,
         publish_service: args.publish_service.clone(),
         // Whoever writes the folder owns this machine; in a cluster a tenant would reach what only listens here.
-        loopback_endpoints: true,
+        loopback_endpoints: !in_cluster,
     }
 }

@@ -1,7 +1,7 @@
 //! Faults that a test injects, and the record of what clients asked for.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::failure::Failure;
 
@@ -14,6 +14,8 @@ pub struct Request {
     pub resource: String,
     /// `namespace/name` or the name of what it is about, if it names an object.
     pub name: String,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// Which requests a fault hits; empty texts match everything.

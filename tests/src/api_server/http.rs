@@ -97,7 +97,12 @@ impl Call {
         let subresource = self.target.subresource.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
         let namespace = self.target.namespace.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
         let name = format!("{namespace}{}", self.target.name.as_deref().unwrap_or_default());
-        Request { verb, resource: format!("{}{subresource}", self.target.resource.plural), name }
+        Request {
+            verb,
+            resource: format!("{}{subresource}", self.target.resource.plural),
+            name,
+            at: std::time::Instant::now(),
+        }
     }
 
     fn list(&self) -> Result<Response, Failure> {

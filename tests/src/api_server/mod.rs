@@ -27,8 +27,8 @@ use axum::Router;
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -56,7 +56,9 @@ pub struct ApiServer {
     address: SocketAddr,
     ca: String,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    tls: TlsAcceptor,
+    /// Everything that serves, so that it can end at once, connections included; `None` while the server is away.
+    runtime: Option<Runtime>,
 }
 
 /// The token of [`ApiServer::kubeconfig`].
@@ -64,9 +66,7 @@ const TOKEN: &str = "test-token";
 
 impl ApiServer {
     /// Starts on a free loopback port.
-    pub async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
+    pub fn start() -> io::Result<Self> {
         let (ca, tls) = identity()?;
         let shared = Arc::new(Shared {
             store: Arc::default(),
@@ -75,10 +75,37 @@ impl ApiServer {
             dropped: watch::Sender::new(0),
             bookmarks: Duration::from_secs(1),
         });
-        let router = Router::new().fallback(http::answer).with_state(Arc::clone(&shared));
-        let listener = Secured { listener, tls };
-        let task = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
-        Ok(Self { address, ca, shared, task })
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let mut server = Self { address, ca, shared, tls, runtime: None };
+        server.serve(listener)?;
+        Ok(server)
+    }
+
+    fn serve(&mut self, listener: std::net::TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let router = Router::new().fallback(http::answer).with_state(Arc::clone(&self.shared));
+        let tls = self.tls.clone();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener)?;
+            axum::serve(Secured { listener, tls }, router).await
+        });
+        self.runtime = Some(runtime);
+        Ok(())
+    }
+
+    /// Goes away as a server does that is killed: every connection ends. What it stored stays.
+    pub fn go_away(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Comes back at the same address.
+    pub async fn come_back(&mut self) -> io::Result<()> {
+        let listener = crate::wait::until("the port is free", async || std::net::TcpListener::bind(self.address)).await;
+        self.serve(listener)
     }
 
     /// Where it listens.
@@ -137,6 +164,11 @@ impl ApiServer {
         self.shared.store.update(&key, &object, write)
     }
 
+    /// Replaces an object's status, as another controller would.
+    pub fn put_status(&self, object: &Value) -> Result<Value, failure::Failure> {
+        self.shared.store.update(&key_of(object)?, object, Write { manager: "another", subresource: "status" })
+    }
+
     /// The object of that kind and name as it is now.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Result<Value, failure::Failure> {
         self.shared.store.get(&key(kind, namespace, name)?)
@@ -156,8 +188,7 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        self.drop_watches();
-        self.task.abort();
+        self.go_away();
     }
 }
 

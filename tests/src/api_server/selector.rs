@@ -30,7 +30,11 @@ impl Selector {
     #[must_use]
     pub(super) fn matches(&self, object: &Value) -> bool {
         let label = |key: &str| object["metadata"]["labels"][key].as_str();
-        let field = |key: &str| key.split('.').fold(object, |value, step| &value[step]).as_str();
+        let field = |key: &str| match key {
+            // The one field of Events that is not where it says.
+            "source" => object["source"]["component"].as_str(),
+            _ => key.split('.').fold(object, |value, step| &value[step]).as_str(),
+        };
         self.labels.iter().all(|term| term.holds(label)) && self.fields.iter().all(|term| term.holds(field))
     }
 }

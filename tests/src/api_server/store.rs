@@ -147,6 +147,10 @@ impl Store {
             return Err(not_found(&key));
         }
         let before = live.cloned();
+        let meant = &wanted["metadata"]["uid"];
+        if !meant.is_null() && before.as_ref().is_none_or(|before| before["metadata"]["uid"] != *meant) {
+            return Err(Failure::new(409, format!("{} is not the object with uid {meant}", describe(&key))));
+        }
         let mut object = before.clone().unwrap_or_else(|| json!({}));
         apply::apply(&mut object, &confined(wanted, &key, write.subresource), write.manager, write.subresource, force)?;
         if before.as_ref().is_some_and(|before| same_content(before, &object)) {
@@ -220,11 +224,11 @@ fn keep_the_other_half(before: &Value, edited: Value, key: &Key, subresource: &s
     whole
 }
 
-/// The same for what is applied.
+/// The same for what is applied; as in Kubernetes' own kinds, metadata may be written through `status` too.
 fn confined(wanted: &Value, key: &Key, subresource: &str) -> Value {
     let mut wanted = wanted.clone();
     if let (true, Some(map)) = (key.0.has_status, wanted.as_object_mut()) {
-        map.retain(|field, _| (field == "status") != subresource.is_empty());
+        map.retain(|field, _| field == "metadata" || (field == "status") != subresource.is_empty());
     }
     wanted
 }

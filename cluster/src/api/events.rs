@@ -1,0 +1,257 @@
+//! Which events to tell, and how they read.
+//!
+//! An event that holds is told once. One that ceases and comes back raises the count of the first, as kubelet's do,
+//! instead of making another object; a program that starts anew learns from the API server what was told before.
+//!
+//! Pure. Who writes: [`super::writer`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use config::object::{Kind, ObjectRef};
+use config::report::Event;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Who tells events, and owns fields.
+pub(super) const COMPONENT: &str = "ferrogate";
+/// How long an event that comes and goes is told once.
+const SPACING: Duration = Duration::from_secs(10);
+/// How many events wait at most; more than these are of no use to anybody.
+const LONGEST_QUEUE: usize = 4096;
+/// The API server's limit.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// What makes two events one.
+type Key = (ObjectRef, String, String);
+
+/// The events told, and those to tell.
+#[derive(Debug, Default)]
+pub(super) struct Teller {
+    holding: BTreeSet<Event>,
+    told: BTreeMap<Key, Told>,
+    queue: VecDeque<Event>,
+}
+
+#[derive(Clone, Debug)]
+struct Told {
+    name: String,
+    count: i64,
+    /// When we told it last.
+    last: Option<Instant>,
+    /// Whether only an earlier process has told it, and it may still hold since then.
+    learned: bool,
+}
+
+/// How to tell an event.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Telling {
+    /// As a new object.
+    Create(Value),
+    /// By raising the count of the one of this namespace and name.
+    Count { namespace: String, name: String, patch: Value },
+}
+
+impl Teller {
+    /// Learns what an earlier process told.
+    pub(super) fn learn(&mut self, list: &Value) {
+        for item in list["items"].as_array().into_iter().flatten() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let about = &item["involvedObject"];
+            let Some(kind) = Kind::ALL.into_iter().find(|kind| about["kind"] == kind.as_str()) else { continue };
+            let name = config::object::ObjectName::new(text(&about["namespace"]), text(&about["name"]));
+            let key = (ObjectRef::new(kind, name), text(&item["reason"]), text(&item["message"]));
+            let count = item["count"].as_i64().unwrap_or(1);
+            self.told.insert(key, Told { name: text(&item["metadata"]["name"]), count, last: None, learned: true });
+        }
+    }
+
+    /// What holds now; what is new among it is to be told, unless an earlier process did.
+    pub(super) fn hold<'a>(&mut self, events: impl Iterator<Item = &'a Event>) {
+        let holding: BTreeSet<Event> = events.cloned().collect();
+        for event in holding.difference(&self.holding) {
+            let learned = self.told.get_mut(&key(event)).is_some_and(|told| std::mem::take(&mut told.learned));
+            if !learned && self.queue.len() < LONGEST_QUEUE {
+                self.queue.push_back(event.clone());
+            }
+        }
+        self.holding = holding;
+        self.forget();
+    }
+
+    /// Tells this, whatever holds.
+    pub(super) fn tell(&mut self, events: Vec<Event>) {
+        let room = LONGEST_QUEUE.saturating_sub(self.queue.len());
+        self.queue.extend(events.into_iter().take(room));
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    /// The next event to tell at `now`.
+    pub(super) fn next(
+        &mut self,
+        uid: impl Fn(&ObjectRef) -> Option<String>,
+        now: Instant,
+        clock: Timestamp,
+    ) -> Option<(Event, Telling)> {
+        loop {
+            let event = self.queue.pop_front()?;
+            let telling = match self.told.get_mut(&key(&event)) {
+                Some(told) if told.last.is_some_and(|last| now < last + SPACING) => {
+                    told.count += 1;
+                    continue;
+                }
+                Some(told) => {
+                    told.count += 1;
+                    told.last = Some(now);
+                    let patch = json!({ "count": told.count, "lastTimestamp": seconds(clock) });
+                    let namespace = namespace(&event.object);
+                    Telling::Count { namespace, name: told.name.clone(), patch }
+                }
+                None => {
+                    let name = name(&event, clock);
+                    self.told
+                        .insert(key(&event), Told { name: name.clone(), count: 1, last: Some(now), learned: false });
+                    Telling::Create(body(&event, &name, uid(&event.object), clock))
+                }
+            };
+            return Some((event, telling));
+        }
+    }
+
+    /// The object that counted an event is gone, as events go after an hour: tells it as a new one.
+    pub(super) fn expired(&mut self, event: Event) {
+        self.told.remove(&key(&event));
+        self.queue.push_back(event);
+    }
+
+    /// It could not be told; it has its turn again.
+    pub(super) fn again(&mut self, event: Event) {
+        if self.queue.len() < LONGEST_QUEUE {
+            if let Some(told) = self.told.get_mut(&key(&event)) {
+                told.last = None;
+                told.count -= 1;
+                if told.count == 0 {
+                    self.told.remove(&key(&event));
+                }
+            }
+            self.queue.push_front(event);
+        }
+    }
+
+    /// Keeps the memory of what was told from growing without end.
+    fn forget(&mut self) {
+        if self.told.len() > 4 * LONGEST_QUEUE {
+            let holding: BTreeSet<Key> = self.holding.iter().map(key).collect();
+            self.told.retain(|key, _| holding.contains(key));
+        }
+    }
+}
+
+fn key(event: &Event) -> Key {
+    (event.object.clone(), event.reason.to_owned(), cut(&event.message).to_owned())
+}
+
+/// A name that is unique as far as it matters: two of the same moment are the same event.
+fn name(event: &Event, clock: Timestamp) -> String {
+    let mut hasher = DefaultHasher::new();
+    (key(event), clock.as_nanosecond()).hash(&mut hasher);
+    let object: String = event.object.name.name.chars().take(200).collect();
+    format!("{object}.{:016x}", hasher.finish())
+}
+
+/// Where an event lives: beside its object, or in `default` if that has no namespace.
+fn namespace(object: &ObjectRef) -> String {
+    let namespace = &object.name.namespace;
+    if namespace.is_empty() { "default".to_owned() } else { (**namespace).to_owned() }
+}
+
+fn body(event: &Event, name: &str, uid: Option<String>, clock: Timestamp) -> Value {
+    let object = &event.object;
+    let mut about = json!({
+        "apiVersion": object.kind.api_version(), "kind": object.kind.as_str(), "name": &*object.name.name,
+        "namespace": &*object.name.namespace,
+    });
+    if let Some(uid) = uid {
+        about["uid"] = json!(uid);
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": { "namespace": namespace(object), "name": name },
+        "involvedObject": about, "reason": event.reason, "message": cut(&event.message),
+        "type": if event.severity.is_some() { "Warning" } else { "Normal" },
+        "source": { "component": COMPONENT }, "reportingComponent": COMPONENT, "reportingInstance": COMPONENT,
+        "firstTimestamp": seconds(clock), "lastTimestamp": seconds(clock), "count": 1,
+    })
+}
+
+fn seconds(clock: Timestamp) -> String {
+    clock.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn cut(message: &str) -> &str {
+    let end = (0..=LONGEST_MESSAGE.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
+    &message[..end.unwrap_or_default()]
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "an Instant can only be had from a clock")]
+mod tests {
+    use config::object::ObjectName;
+
+    use super::*;
+
+    fn event(message: &str) -> Event {
+        let object = ObjectRef::new(Kind::Ingress, ObjectName::new("shop", "web"));
+        Event { object, severity: None, reason: "Sync", message: message.into() }
+    }
+
+    fn drain(teller: &mut Teller, now: Instant) -> Vec<Telling> {
+        let next = || teller.next(|_| None, now, Timestamp::UNIX_EPOCH).map(|(_, telling)| telling);
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn an_event_is_told_once_and_counted_when_it_comes_back() {
+        let (mut teller, start) = (Teller::default(), Instant::now());
+        let one = [event("one")];
+        teller.hold(one.iter());
+        teller.hold(one.iter());
+        assert!(matches!(drain(&mut teller, start)[..], [Telling::Create(_)]));
+        teller.hold([].iter());
+        teller.hold(one.iter());
+        assert_eq!(drain(&mut teller, start), [], "too soon to say it again");
+        teller.hold([].iter());
+        teller.hold(one.iter());
+        let told = drain(&mut teller, start + SPACING);
+        assert!(matches!(&told[..], [Telling::Count { patch, .. }] if patch["count"] == 3), "{told:?}");
+    }
+
+    #[test]
+    fn what_an_earlier_process_told_is_not_told_again() {
+        let (mut teller, start) = (Teller::default(), Instant::now());
+        let mut list = json!({ "items": [body(&event("one"), "web.1", None, Timestamp::UNIX_EPOCH)] });
+        list["items"][0]["count"] = json!(4);
+        teller.learn(&list);
+        let events = [event("one"), event("two")];
+        teller.hold(events.iter());
+        let told = drain(&mut teller, start);
+        assert!(matches!(&told[..], [Telling::Create(body)] if body["message"] == "two"), "{told:?}");
+    }
+
+    #[test]
+    fn an_event_that_could_not_be_told_has_its_turn_again() {
+        let (mut teller, start) = (Teller::default(), Instant::now());
+        teller.tell(vec![event("one")]);
+        let (failed, first) = teller.next(|_| None, start, Timestamp::UNIX_EPOCH).unwrap();
+        teller.again(failed);
+        assert_eq!(drain(&mut teller, start), [first]);
+    }
+}

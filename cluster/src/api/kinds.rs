@@ -1,0 +1,143 @@
+//! What to watch: each kind's place in the API, and how its text becomes an object.
+
+use std::sync::Arc;
+
+use config::manifest::Object;
+use config::object::{Kind, ObjectName, ObjectRef};
+use k8s_openapi::Metadata;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::trim;
+
+/// One collection that is watched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Source {
+    pub(super) kind: Kind,
+    /// One namespace only.
+    pub(super) namespace: Option<Arc<str>>,
+    /// Which fields objects must have.
+    pub(super) fields: Option<String>,
+}
+
+impl Source {
+    /// All objects of a kind.
+    pub(super) const fn all(kind: Kind) -> Self {
+        Self { kind, namespace: None, fields: None }
+    }
+
+    /// The path of the collection.
+    pub(super) fn path(&self) -> String {
+        collection(self.kind, self.namespace.as_deref())
+    }
+
+    /// Whether an object of this name would be in it, as far as names tell.
+    pub(super) fn covers(&self, name: &ObjectName) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| *namespace == name.namespace)
+    }
+}
+
+/// The path of a kind's collection: of one namespace, or of all.
+pub(super) fn collection(kind: Kind, namespace: Option<&str>) -> String {
+    let root = match kind.api_version() {
+        "v1" => "/api/v1".to_owned(),
+        group => format!("/apis/{group}"),
+    };
+    let plural = match kind {
+        Kind::ConfigMap => "configmaps",
+        Kind::EndpointSlice => "endpointslices",
+        Kind::Ingress => "ingresses",
+        Kind::IngressClass => "ingressclasses",
+        Kind::Namespace => "namespaces",
+        Kind::Node => "nodes",
+        Kind::Secret => "secrets",
+        Kind::Service => "services",
+    };
+    match namespace {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
+        None => format!("{root}/{plural}"),
+    }
+}
+
+/// An object that is not what its kind says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Malformed {
+    pub(super) reference: ObjectRef,
+    pub(super) why: String,
+}
+
+/// Reads one object of `kind`, trimmed; `Err(None)` if not even its name can be read.
+pub(super) fn decode(kind: Kind, text: &str) -> Result<(ObjectName, Object), Option<Malformed>> {
+    let read = match kind {
+        Kind::ConfigMap => typed::<ConfigMap>(text, Object::ConfigMap),
+        Kind::EndpointSlice => typed::<EndpointSlice>(text, Object::EndpointSlice),
+        Kind::Ingress => typed::<Ingress>(text, Object::Ingress),
+        Kind::IngressClass => typed::<IngressClass>(text, Object::IngressClass),
+        Kind::Namespace => typed::<Namespace>(text, Object::Namespace),
+        Kind::Node => typed::<Node>(text, Object::Node),
+        Kind::Secret => typed::<Secret>(text, Object::Secret),
+        Kind::Service => typed::<Service>(text, Object::Service),
+    };
+    match read {
+        Ok((name, mut object)) => {
+            trim::object(&mut object);
+            Ok((name, object))
+        }
+        Err(error) => {
+            let name = named(text).ok_or(None)?;
+            Err(Some(Malformed { reference: ObjectRef::new(kind, name), why: error.to_string() }))
+        }
+    }
+}
+
+fn typed<T>(text: &str, wrap: fn(Arc<T>) -> Object) -> Result<(ObjectName, Object), serde_json::Error>
+where
+    T: DeserializeOwned + Metadata<Ty = ObjectMeta>,
+{
+    let mut object: T = serde_json::from_str(text)?;
+    let meta = object.metadata_mut();
+    trim::metadata(meta);
+    let name = ObjectName::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    Ok((name, wrap(Arc::new(object))))
+}
+
+#[derive(Deserialize)]
+struct Bare {
+    metadata: BareMetadata,
+}
+
+/// Metadata of which only the names must be right; also what a bookmark carries.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct BareMetadata {
+    name: String,
+    namespace: String,
+    resource_version: String,
+    annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+fn named(text: &str) -> Option<ObjectName> {
+    let Bare { metadata } = serde_json::from_str(text).ok()?;
+    (!metadata.name.is_empty()).then(|| ObjectName::new(metadata.namespace, metadata.name))
+}
+
+/// What a line of a watch says about where we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The `resourceVersion` to resume from.
+    pub(super) version: String,
+    /// Whether everything that existed was told by now.
+    pub(super) listed: bool,
+}
+
+/// Reads a bookmark, or the version of any object.
+pub(super) fn mark(text: &str) -> Option<Mark> {
+    let Bare { metadata } = serde_json::from_str(text).ok()?;
+    let listed =
+        metadata.annotations.is_some_and(|it| it.get("k8s.io/initial-events-end").is_some_and(|it| it == "true"));
+    (!metadata.resource_version.is_empty()).then_some(Mark { version: metadata.resource_version, listed })
+}

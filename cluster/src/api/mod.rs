@@ -1,0 +1,212 @@
+//! The API server as the source.
+//!
+//! ```text
+//! API server ─ watch, one per kind ─> mirror ─ debounce ─> Snapshot ──> the cores
+//!      ^                                 │                                  │
+//!      │      what comes back counts     v                                  v
+//!      └── writer: a round of applies <── plan: wanted vs shown <─────── Reports
+//!              ^ leader only: lease
+//! ```
+//!
+//! All of it runs in one thread with a runtime of its own: neither ten thousand objects to decode nor a server that
+//! does not answer delays a request or an ARP frame. Losing the API server loses nothing but news: the last snapshot
+//! stays, and so does everything that follows from it.
+
+mod connection;
+mod events;
+mod kinds;
+mod lease;
+mod mirror;
+mod plan;
+mod retry;
+mod task;
+mod trim;
+mod trouble;
+mod watch;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::object::{Kind, ObjectName};
+use tokio::sync::{oneshot, watch as channel};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::{Cluster, Leadership, Reports};
+pub use connection::Access;
+use connection::Connection;
+use kinds::Source;
+use task::{Outputs, Task};
+
+/// What to read, and as whom to write.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// How to reach the API server.
+    pub access: Access,
+    /// The `ConfigMap` that holds the address configuration.
+    pub config_map: ObjectName,
+    /// The namespaces whose Secrets are read; `None` reads those of all.
+    pub secret_namespaces: Option<Vec<String>>,
+    /// The Lease that decides which process writes.
+    pub lease: ObjectName,
+    /// What this process calls itself in the Lease; no two processes may share it.
+    pub identity: String,
+    /// How fast to write.
+    pub writes: WriteBudget,
+    /// How long things take.
+    pub timing: Timing,
+}
+
+/// How fast statuses are written, and, apart from them, events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteBudget {
+    /// Requests a second.
+    pub per_second: u32,
+    /// Requests at once after a rest.
+    pub burst: u32,
+}
+
+impl Default for WriteBudget {
+    fn default() -> Self {
+        Self { per_second: 20, burst: 100 }
+    }
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The wait after a first failure.
+    pub first_retry: Duration,
+    /// The longest wait.
+    pub longest_retry: Duration,
+    /// How long a watch may be silent; an API server sends a bookmark every minute.
+    pub read_deadline: Duration,
+    /// How often everything is listed again although nothing calls for it.
+    pub relist: Duration,
+    /// How far apart two lists are that the API server makes us ask for.
+    pub relist_spacing: Duration,
+    /// The Lease's.
+    pub lease: crate::lease::Timing,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            first_retry: Duration::from_millis(800),
+            longest_retry: Duration::from_secs(30),
+            read_deadline: Duration::from_mins(3),
+            relist: Duration::from_hours(1),
+            relist_spacing: Duration::from_secs(10),
+            lease: crate::lease::Timing::default(),
+        }
+    }
+}
+
+impl Timing {
+    /// Not all processes at the same time.
+    fn jittered_relist(&self) -> Duration {
+        self.relist.mul_f64(0.8 + fastrand::f64() * 0.4)
+    }
+
+    /// How long a watch is asked to last: four to five minutes.
+    #[expect(clippy::unused_self, reason = "it is a matter of timing")]
+    fn watch_seconds(&self) -> u32 {
+        fastrand::u32(240..300)
+    }
+}
+
+/// Why the API server cannot be used as a source.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The kubeconfig cannot be used.
+    #[error("cannot use the kubeconfig {}: {cause}; name another with --kubeconfig", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// We are in no Pod.
+    #[error("cannot find the cluster we run in: {0}; outside of a cluster, name a file with --kubeconfig")]
+    InCluster(String),
+    /// Certificates or tokens cannot be used.
+    #[error("cannot use the credentials for the API server: {0}; check the files that the configuration names")]
+    Credentials(String),
+    /// No thread could be started.
+    #[error("cannot start the thread that talks to the API server: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl ApiOptions {
+    /// The usual options for one way of access, with a Lease beside the `ConfigMap`. `process` is a name for people;
+    /// what makes the identity unique is added to it.
+    #[must_use]
+    pub fn new(access: Access, config_map: ObjectName, process: &str) -> Self {
+        let identity = format!("{process}_{:016x}", fastrand::u64(..));
+        let lease = ObjectName::new(Arc::clone(&config_map.namespace), "ferrogate");
+        let (writes, timing) = (WriteBudget::default(), Timing::default());
+        Self { access, config_map, secret_namespaces: None, lease, identity, writes, timing }
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let plain =
+            [Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Namespace, Kind::Node, Kind::Service];
+        let mut sources: Vec<Source> = plain.into_iter().map(Source::all).collect();
+        sources.push(Source {
+            kind: Kind::ConfigMap,
+            namespace: Some(Arc::clone(&self.config_map.namespace)),
+            fields: Some(format!("metadata.name={}", self.config_map.name)),
+        });
+        let secrets =
+            |namespace| Source { kind: Kind::Secret, namespace, fields: Some("type=kubernetes.io/tls".into()) };
+        match &self.secret_namespaces {
+            None => sources.push(secrets(None)),
+            Some(namespaces) => sources.extend(namespaces.iter().map(|it| secrets(Some(it.as_str().into())))),
+        }
+        sources
+    }
+}
+
+impl Cluster {
+    /// Follows an API server until `shutdown`.
+    ///
+    /// The first snapshot follows when everything that may be read was read once. An API server that is away is no
+    /// error: it is waited for.
+    pub async fn api(options: ApiOptions, shutdown: CancellationToken) -> Result<Self, ApiError> {
+        let (snapshots, snapshots_out) = channel::channel(None);
+        let (leadership, leadership_out) = channel::channel(Leadership::Follower);
+        let reports = Reports::default();
+        let inputs = [&reports.speaker, &reports.ingress, &reports.acme].map(channel::Sender::subscribe);
+        let (opened, has_opened) = oneshot::channel();
+        let (running, stopped) = oneshot::channel::<()>();
+        let outputs = Outputs { snapshots, leadership };
+        let spawned = std::thread::Builder::new().name("cluster".into()).spawn(move || {
+            // Dropped when the thread ends, however it ends.
+            let _running = running;
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(failure) => return drop(opened.send(Err(ApiError::Thread(failure)))),
+            };
+            runtime.block_on(async move {
+                match Connection::open(options.access.clone()).await {
+                    Ok(connection) => {
+                        if opened.send(Ok(())).is_ok() {
+                            Task::new(options, Arc::new(connection), outputs, inputs, shutdown).run().await;
+                        }
+                    }
+                    Err(failure) => {
+                        if let Err(Err(failure)) = opened.send(Err(failure)) {
+                            error!(error = %failure, "cannot use the API server");
+                        }
+                    }
+                }
+            });
+        });
+        spawned.map_err(ApiError::Thread)?;
+        has_opened.await.unwrap_or_else(|_| Err(ApiError::Thread(io::Error::other("it ended at once"))))?;
+        Ok(Self { snapshots: snapshots_out, reports, leadership: leadership_out, stopped })
+    }
+}

@@ -1,0 +1,266 @@
+//! What has to be written: reports compared with the statuses that the API server shows.
+//!
+//! ```text
+//! Snapshot: statuses as they are ──┐
+//! Reports: statuses as wanted ─────┼─ outbox::settle ─> one apply per object that differs, events it brings
+//! ```
+//!
+//! One apply per Service says all of it: addresses, condition and pool annotation; the status subresource takes
+//! annotations too, so that no right to change a Service itself is needed. A Service that is to get an address which
+//! another still shows waits until that one has given it up.
+//!
+//! Pure. Who writes: [`super::writer`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use config::diagnostic::Problem;
+use config::object::{Kind, ObjectName, ObjectRef};
+use config::pool::PoolName;
+use config::report::{Event, Report, ServiceStatus};
+use config::snapshot::Snapshot;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::Ingress;
+use serde_json::{Value, json};
+
+use crate::memory::Memory;
+use crate::outbox::{self, Presence};
+
+/// Where a Service says which pool its addresses come from, as MetalLB does.
+const POOL_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
+/// The condition of a Service that says whether it has its addresses, and why not.
+pub(super) const CONDITION: &str = "ferrogate.io/Assigned";
+
+/// One status to write.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct StatusWrite {
+    pub(super) object: ObjectRef,
+    /// What the object is to say; two equal ones mean the same, whenever they were planned.
+    pub(super) wanted: Wanted,
+    /// The object to apply.
+    pub(super) body: Value,
+    /// What is told once it is written.
+    pub(super) events: Vec<Event>,
+}
+
+/// What an object's status is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    ips: Vec<IpAddr>,
+    pool: Option<PoolName>,
+    condition: Option<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Condition {
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+/// What follows from comparing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) writes: Vec<StatusWrite>,
+    /// Statuses that were not accepted.
+    pub(super) refusals: Vec<Problem>,
+}
+
+/// Compares.
+///
+/// Reports older than snapshot `oldest` give no addresses: they may not know what was given since.
+pub(super) fn plan(
+    snapshot: &Snapshot,
+    reports: &[&Report],
+    oldest: u64,
+    presence: impl Fn(&ObjectRef) -> Presence,
+    now: Timestamp,
+) -> Plan {
+    let memory = memory(snapshot);
+    let settled = outbox::settle(&memory, reports, oldest, presence);
+    let leaving = leaving(&memory, &settled.memory);
+    let mut waiting = Vec::new();
+    let mut plan = Plan { writes: Vec::new(), refusals: settled.refusals };
+    for report in reports.iter().filter(|report| report.generation >= oldest) {
+        let events = by_service(report);
+        for (name, status) in &report.services {
+            let (Some(service), true) = (snapshot.services.get(name), accepted(&settled.memory, name, status)) else {
+                continue;
+            };
+            let told = events.get(name).map_or(&[][..], Vec::as_slice);
+            let Some(write) = service_write(name, service, status, told, now) else { continue };
+            // Its own address may be leaving another whom it shared it with; only what it gains has to be free.
+            let own = memory.services.get(name).map_or(&[][..], |status| &status.ips);
+            let awaited = status.ips.iter().copied().filter(|ip| !own.contains(ip) && leaving.contains(ip));
+            let awaited: Vec<IpAddr> = awaited.collect();
+            if awaited.is_empty() {
+                plan.writes.push(write);
+            } else {
+                waiting.push(Waiting { name, service, status, awaited });
+            }
+        }
+    }
+    if plan.writes.is_empty() {
+        plan.writes.extend(break_a_circle(&waiting, now));
+    }
+    let ingresses = reports.iter().flat_map(|report| &report.ingresses);
+    plan.writes.extend(ingresses.filter_map(|(name, ips)| ingress_write(name, snapshot.ingresses.get(name)?, ips)));
+    plan
+}
+
+/// Statuses as they are, in the shape that `settle` knows.
+fn memory(snapshot: &Snapshot) -> Memory {
+    let mut memory = Memory::default();
+    for (name, service) in snapshot.services.iter() {
+        let ips = service_ips(service);
+        if !ips.is_empty() {
+            memory.services.insert(name.clone(), ServiceStatus { ips, pool: pool(service) });
+        }
+    }
+    memory
+}
+
+/// Whether `settle` let the status pass.
+fn accepted(settled: &Memory, name: &ObjectName, status: &ServiceStatus) -> bool {
+    settled.services.get(name).unwrap_or(&ServiceStatus::default()).ips == status.ips
+}
+
+/// The addresses that somebody still shows and is to lose.
+fn leaving(before: &Memory, after: &Memory) -> BTreeSet<IpAddr> {
+    let lost = before.services.iter().flat_map(|(name, held)| {
+        let kept = after.services.get(name).map_or(&[][..], |status| &status.ips);
+        held.ips.iter().filter(|ip| !kept.contains(ip))
+    });
+    lost.copied().collect()
+}
+
+/// A Service that is to get what another still shows.
+struct Waiting<'a> {
+    name: &'a ObjectName,
+    service: &'a Service,
+    status: &'a ServiceStatus,
+    awaited: Vec<IpAddr>,
+}
+
+/// If all wait for one another, the first that others wait for gives up what it has before it gets anything new.
+fn break_a_circle(waiting: &[Waiting<'_>], now: Timestamp) -> Option<StatusWrite> {
+    let awaited: BTreeSet<IpAddr> = waiting.iter().flat_map(|it| &it.awaited).copied().collect();
+    let first = waiting.iter().find(|it| service_ips(it.service).iter().any(|ip| awaited.contains(ip)))?;
+    let ips = first.status.ips.iter().copied().filter(|ip| !first.awaited.contains(ip)).collect();
+    let status = ServiceStatus { ips, pool: None };
+    service_write(first.name, first.service, &status, &[], now)
+}
+
+fn by_service(report: &Report) -> BTreeMap<&ObjectName, Vec<&Event>> {
+    let mut events: BTreeMap<&ObjectName, Vec<&Event>> = BTreeMap::new();
+    for event in report.events.iter().filter(|event| is_about_assignment(event)) {
+        events.entry(&event.object.name).or_default().push(event);
+    }
+    events
+}
+
+/// Whether an event is told by the condition too, which then remembers that it was told.
+pub(super) fn is_about_assignment(event: &Event) -> bool {
+    let reasons = ["IPAllocated", "AllocationFailed", "AdditionalAssignFailed", "LoadBalancerFailed"];
+    event.object.kind == Kind::Service && reasons.contains(&event.reason)
+}
+
+fn service_write(
+    name: &ObjectName,
+    service: &Service,
+    status: &ServiceStatus,
+    events: &[&Event],
+    now: Timestamp,
+) -> Option<StatusWrite> {
+    let wanted = Wanted { ips: status.ips.clone(), pool: status.pool.clone(), condition: condition(status, events) };
+    let observed = observed_condition(service);
+    let moved = service_ips(service) != wanted.ips;
+    let said = observed.as_ref().map(|(condition, _)| condition) == wanted.condition.as_ref();
+    let labelled = wanted.pool.is_none() || pool(service) == wanted.pool;
+    if !moved && said && labelled {
+        return None;
+    }
+    let is_news = |event: &&&Event| match event.reason {
+        "IPAllocated" => moved,
+        _ => !said,
+    };
+    let since = observed.filter(|(old, _)| wanted.condition.as_ref().is_some_and(|new| new.status == old.status));
+    let since = since.and_then(|(_, since)| since).unwrap_or(now);
+    Some(StatusWrite {
+        object: ObjectRef::new(Kind::Service, name.clone()),
+        body: service_body(name, service, &wanted, since),
+        wanted,
+        events: events.iter().filter(is_news).map(|event| (*event).clone()).collect(),
+    })
+}
+
+fn service_body(name: &ObjectName, service: &Service, wanted: &Wanted, since: Timestamp) -> Value {
+    let ips: Vec<Value> = wanted.ips.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
+    let mut body = json!({
+        "apiVersion": "v1", "kind": "Service",
+        // A Service of that name that is not the one we know gets nothing.
+        "metadata": { "namespace": &*name.namespace, "name": &*name.name, "uid": service.metadata.uid },
+        "status": { "loadBalancer": { "ingress": ips } },
+    });
+    if let Some(pool) = &wanted.pool {
+        body["metadata"]["annotations"] = json!({ POOL_ANNOTATION: pool.as_str() });
+    }
+    if let Some(Condition { status, reason, message }) = &wanted.condition {
+        body["status"]["conditions"] = json!([{
+            "type": CONDITION, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }]);
+    }
+    body
+}
+
+/// What to say of a Service: the gravest that was told, for one with addresses that it has them.
+fn condition(status: &ServiceStatus, events: &[&Event]) -> Option<Condition> {
+    let has = !status.ips.is_empty();
+    let event = events.iter().max_by_key(|event| event.severity.is_some());
+    let event = event.filter(|event| has || event.severity.is_some())?;
+    let status = if has { "True" } else { "False" };
+    Some(Condition { status, reason: event.reason.to_owned(), message: event.message.clone() })
+}
+
+fn observed_condition(service: &Service) -> Option<(Condition, Option<Timestamp>)> {
+    let conditions = service.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == CONDITION)?;
+    let status = if found.status == "True" { "True" } else { "False" };
+    let condition = Condition { status, reason: found.reason.clone(), message: found.message.clone() };
+    Some((condition, Some(found.last_transition_time.0)))
+}
+
+/// The addresses that a Service shows; an entry without one, such as a host name, counts as none.
+fn service_ips(service: &Service) -> Vec<IpAddr> {
+    let entries = service.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    entries.into_iter().flatten().filter_map(|entry| entry.ip.as_ref()?.parse().ok()).collect()
+}
+
+fn pool(service: &Service) -> Option<PoolName> {
+    PoolName::new(service.metadata.annotations.as_ref()?.get(POOL_ANNOTATION)?)
+}
+
+fn ingress_write(name: &ObjectName, ingress: &Ingress, ips: &[IpAddr]) -> Option<StatusWrite> {
+    let ips: BTreeSet<IpAddr> = ips.iter().copied().collect();
+    let shown = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+    let shown: Vec<Option<IpAddr>> =
+        shown.into_iter().flatten().map(|entry| entry.ip.as_ref().and_then(|ip| ip.parse().ok())).collect();
+    let same = shown.len() == ips.len() && shown.iter().all(|ip| ip.is_some_and(|ip| ips.contains(&ip)));
+    if same {
+        return None;
+    }
+    let entries: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    let body = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": { "namespace": &*name.namespace, "name": &*name.name, "uid": ingress.metadata.uid },
+        "status": { "loadBalancer": { "ingress": entries } },
+    });
+    let wanted = Wanted { ips: ips.into_iter().collect(), pool: None, condition: None };
+    Some(StatusWrite { object: ObjectRef::new(Kind::Ingress, name.clone()), wanted, body, events: Vec::new() })
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,287 @@
+//! The loop: what can happen, and what is done then.
+
+#![expect(clippy::disallowed_methods, reason = "the shell reads the clock for the cores")]
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::diagnostic::{Problem, Severity};
+use config::object::{Kind, ObjectName, ObjectRef};
+use config::report::{Event, Report};
+use config::snapshot::Snapshot;
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::ApiOptions;
+use super::connection::Connection;
+use super::kinds::Source;
+use super::lease::Candidate;
+use super::mirror::Mirror;
+use super::watch::{News, Watcher};
+use super::writer::Writer;
+use crate::Leadership;
+use crate::debounce::Debounce;
+
+/// How long a change waits for others that come with it.
+const QUIET: Duration = Duration::from_millis(2);
+/// How far apart snapshots are at least while changes stream in.
+const SPACING: Duration = Duration::from_millis(50);
+/// How much news is taken in before anything else has its turn.
+const BATCH: usize = 512;
+/// How long is written on after a shutdown was asked for.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How often trouble is logged.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
+
+/// Where results go.
+pub(super) struct Outputs {
+    pub(super) snapshots: channel::Sender<Option<Arc<Snapshot>>>,
+    pub(super) leadership: channel::Sender<Leadership>,
+}
+
+/// Everything that the loop has.
+pub(super) struct Task {
+    mirror: Mirror,
+    news: mpsc::Receiver<News>,
+    relist: channel::Sender<u64>,
+    debounce: Debounce,
+    published: Option<Instant>,
+    writer: Writer,
+    standing: Standing,
+    lease: channel::Receiver<Leadership>,
+    candidate: Option<Candidate>,
+    running: Option<JoinHandle<()>>,
+    stop_lease: CancellationToken,
+    config_map: ObjectName,
+    /// What this source itself has to tell.
+    own: Report,
+    outputs: Outputs,
+    reports: [channel::Receiver<Arc<Report>>; 3],
+    /// When trouble was logged last.
+    said: Option<Instant>,
+    /// Whether there is trouble that was logged.
+    troubled: bool,
+    shutdown: CancellationToken,
+}
+
+/// Whether we write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Follower,
+    /// Elected; waits for this relist, lest the leader before has written what we have not seen.
+    Elected(u64),
+    Leader,
+}
+
+impl Task {
+    /// Starts the watches.
+    pub(super) fn new(
+        options: ApiOptions,
+        connection: Arc<Connection>,
+        outputs: Outputs,
+        reports: [channel::Receiver<Arc<Report>>; 3],
+        shutdown: CancellationToken,
+    ) -> Self {
+        let sources: Vec<Arc<Source>> = options.sources().into_iter().map(Arc::new).collect();
+        let (sender, news) = mpsc::channel(BATCH);
+        let (relist, never) = (channel::Sender::new(0), channel::Sender::new(0));
+        for source in &sources {
+            // Only who writes statuses needs to be sure of them.
+            let asked = if source.kind == Kind::Service { &relist } else { &never };
+            let (connection, source, news) = (Arc::clone(&connection), Arc::clone(source), sender.clone());
+            let watcher = Watcher { connection, source, timing: options.timing, news, relist: asked.subscribe() };
+            tokio::spawn(watcher.run());
+        }
+        let (leadership, lease) = channel::channel(Leadership::Follower);
+        let stop_lease = CancellationToken::new();
+        let candidate = Candidate {
+            connection: Arc::clone(&connection),
+            lease: options.lease,
+            identity: options.identity,
+            timing: options.timing.lease,
+            leadership,
+            stop: stop_lease.clone(),
+        };
+        Self {
+            mirror: Mirror::new(sources, options.config_map.clone()),
+            news,
+            relist,
+            debounce: Debounce::new(QUIET, SPACING),
+            published: None,
+            writer: Writer::new(connection, options.timing, options.writes),
+            standing: Standing::Follower,
+            lease,
+            candidate: Some(candidate),
+            running: None,
+            stop_lease,
+            config_map: options.config_map,
+            own: Report::default(),
+            outputs,
+            reports,
+            said: None,
+            troubled: false,
+            shutdown,
+        }
+    }
+
+    /// Runs until shutdown; what was reported until then is still written, if the server lets us.
+    pub(super) async fn run(mut self) {
+        let mut end: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            self.step(now);
+            if end.is_some_and(|end| end <= now || self.has_nothing_to_write()) {
+                break;
+            }
+            let next = [self.deadline(now), end].into_iter().flatten().min();
+            let [speaker, ingress, acme] = &mut self.reports;
+            tokio::select! {
+                () = self.shutdown.cancelled(), if end.is_none() => end = Some(Instant::now() + LAST_WORDS),
+                Some(news) = self.news.recv() => self.hear(news),
+                () = self.writer.answered() => {}
+                () = changed(&mut self.lease) => {}
+                () = changed(speaker) => {}
+                () = changed(ingress) => {}
+                () = changed(acme) => {}
+                () = until(next) => {}
+            }
+        }
+        self.stop_lease.cancel();
+        if let Some(running) = self.running.take() {
+            // A candidate that panicked has nothing to give back.
+            let _ = running.await;
+        }
+    }
+
+    fn hear(&mut self, first: News) {
+        let mut changed = self.mirror.take(first);
+        for _ in 1..BATCH {
+            let Ok(news) = self.news.try_recv() else { break };
+            changed |= self.mirror.take(news);
+        }
+        if changed {
+            self.debounce.hint(Instant::now());
+        }
+    }
+
+    fn step(&mut self, now: Instant) {
+        self.publish(now);
+        self.stand();
+        if self.standing == Standing::Leader {
+            let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));
+            self.writer.step(&self.mirror, &reports, &self.own, now);
+        }
+        if self.mirror.set_problems(self.writer.problems()) {
+            self.debounce.hint(now);
+        }
+        self.log_trouble(now);
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let spaced = self.published.map(|published| published + SPACING);
+        let publish = self.debounce.deadline().map(|at| spaced.map_or(at, |spaced| spaced.max(at)));
+        let write = (self.standing == Standing::Leader).then(|| self.writer.deadline(now)).flatten();
+        [publish, write].into_iter().flatten().min()
+    }
+
+    fn publish(&mut self, now: Instant) {
+        if self.published.is_some_and(|published| now < published + SPACING) || !self.debounce.take(now) {
+            return;
+        }
+        let Some(snapshot) = self.mirror.publish() else { return };
+        if self.published.is_none() {
+            info!(
+                services = snapshot.services.len(),
+                ingresses = snapshot.ingresses.len(),
+                endpoint_slices = snapshot.endpoint_slices.len(),
+                "everything was read from the API server"
+            );
+            // Nobody leads who does not know what was given before.
+            self.running = self.candidate.take().map(|candidate| tokio::spawn(candidate.run()));
+        }
+        debug!(generation = snapshot.generation, problems = snapshot.problems.len(), "new snapshot");
+        self.published = Some(now);
+        self.own = self.own_report(&snapshot);
+        self.outputs.snapshots.send_replace(Some(snapshot));
+    }
+
+    /// Follows the lease.
+    fn stand(&mut self) {
+        let elected = *self.lease.borrow_and_update() == Leadership::Leader;
+        self.standing = match (self.standing, elected) {
+            (Standing::Follower, true) => {
+                let epoch = *self.relist.borrow() + 1;
+                self.relist.send_replace(epoch);
+                Standing::Elected(epoch)
+            }
+            (Standing::Elected(epoch), true) if self.mirror.epoch(Kind::Service) >= epoch => {
+                self.writer.lead(self.mirror.generation());
+                Standing::Leader
+            }
+            (Standing::Elected(_) | Standing::Leader, false) => {
+                self.writer.follow();
+                Standing::Follower
+            }
+            (standing, _) => standing,
+        };
+        let leadership = if elected { Leadership::Leader } else { Leadership::Follower };
+        self.outputs.leadership.send_if_modified(|known| std::mem::replace(known, leadership) != leadership);
+    }
+
+    fn has_nothing_to_write(&self) -> bool {
+        self.standing != Standing::Leader || self.writer.is_idle()
+    }
+
+    /// That the address configuration is not what is in use, as an event on its `ConfigMap`.
+    fn own_report(&self, snapshot: &Snapshot) -> Report {
+        let mut report = Report { generation: snapshot.generation, ..Report::default() };
+        let object = ObjectRef::new(Kind::ConfigMap, self.config_map.clone());
+        if !snapshot.pools_stale || !snapshot.config_maps.contains_key(&object.name) {
+            return report;
+        }
+        let ours = |problem: &&Problem| problem.severity == Severity::Error && problem.object.as_ref() == Some(&object);
+        let problems: Vec<&Problem> = snapshot.problems.iter().filter(ours).collect();
+        if let Some(first) = problems.first() {
+            let more = match problems.len() - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            let message = format!("{}: {}{more}", first.field, first.message);
+            report.events.push(Event { object, severity: Some(Severity::Error), reason: "ConfigStale", message });
+        }
+        report
+    }
+
+    fn log_trouble(&mut self, now: Instant) {
+        let trouble = self.mirror.troubles().next().map(|(source, trouble)| trouble.problem(source).message);
+        match trouble {
+            Some(message) if !self.troubled && self.said.is_none_or(|said| now >= said + SAY_AGAIN) => {
+                warn!("{message}");
+                (self.said, self.troubled) = (Some(now), true);
+            }
+            None if self.troubled => {
+                info!("the API server tells what changes again");
+                self.troubled = false;
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Waits for a change; for ever if there can be none.
+async fn changed<T>(receiver: &mut channel::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,85 @@
+//! Takes from objects what nobody here reads, before they are kept.
+//!
+//! Half of a typical object says who wrote which field; and what only counts the time (a node's heartbeat) is no change.
+
+use config::manifest::Object;
+use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::sync::Arc;
+
+/// Annotations that are long, or change without meaning anything to us.
+const ANNOTATIONS: [&str; 3] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "endpoints.kubernetes.io/last-change-trigger-time",
+    "control-plane.alpha.kubernetes.io/leader",
+];
+
+/// The keys of a Secret that hold a certificate and its key.
+const SECRET_KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+/// Trims the metadata of any object.
+pub(super) fn metadata(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.owner_references = None;
+    metadata.self_link = None;
+    metadata.generate_name = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|name, _| !ANNOTATIONS.contains(&name.as_str()));
+        if annotations.is_empty() {
+            metadata.annotations = None;
+        }
+    }
+}
+
+/// Trims what is particular to a kind.
+pub(super) fn object(object: &mut Object) {
+    match object {
+        Object::Node(node) => self::node(Arc::make_mut(node)),
+        Object::Secret(secret) => self::secret(Arc::make_mut(secret)),
+        Object::ConfigMap(_)
+        | Object::EndpointSlice(_)
+        | Object::Ingress(_)
+        | Object::IngressClass(_)
+        | Object::Namespace(_)
+        | Object::Service(_) => {}
+    }
+}
+
+fn node(node: &mut Node) {
+    let Some(status) = &mut node.status else { return };
+    status.images = None;
+    status.volumes_attached = None;
+    status.volumes_in_use = None;
+    for condition in status.conditions.iter_mut().flatten() {
+        condition.last_heartbeat_time = None;
+    }
+}
+
+fn secret(secret: &mut Secret) {
+    if let Some(data) = &mut secret.data {
+        data.retain(|key, _| SECRET_KEYS.contains(&key.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_counts_the_time_goes_and_what_is_read_stays() {
+        let mut meta = ObjectMeta {
+            annotations: Some(
+                [("kubectl.kubernetes.io/last-applied-configuration", "{}"), ("metallb.io/address-pool", "lan")]
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            ),
+            managed_fields: Some(Vec::new()),
+            resource_version: Some("7".into()),
+            ..ObjectMeta::default()
+        };
+        metadata(&mut meta);
+        assert_eq!(meta.managed_fields, None);
+        assert_eq!(meta.annotations.unwrap().into_keys().collect::<Vec<_>>(), ["metallb.io/address-pool"]);
+        assert_eq!(meta.resource_version.as_deref(), Some("7"));
+    }
+}

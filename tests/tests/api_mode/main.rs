@@ -1,0 +1,8 @@
+//! API mode against an API server: what comes in, what goes out, and what must not be lost when things fail.
+
+mod binary;
+mod harness;
+mod leading;
+mod reading;
+mod scale;
+mod writing;

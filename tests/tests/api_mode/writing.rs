@@ -1,0 +1,200 @@
+//! What goes out.
+
+use std::time::Duration;
+
+use config::object::{Kind, ObjectRef};
+use config::report::Event;
+use ferrogate_tests::api_server::failure::Failure;
+use ferrogate_tests::api_server::faults::{Fault, Match};
+use ferrogate_tests::wait::{throughout, until};
+use serde_json::json;
+
+use crate::harness::{World, ingress, name, pools, service};
+
+const STATUS: Match = Match { verb: "patch", resource: "services/status" };
+
+/// So many statuses and events are written, and no more.
+async fn written(world: &World, statuses: usize, events: usize) {
+    let counts = || (world.status_writes(), world.event_writes());
+    let check = || if counts() == (statuses, events) { Ok(()) } else { Err(format!("{:?}", counts())) };
+    until("the writes", async || check()).await;
+    throughout(Duration::from_millis(700), "silence", async || check()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_gets_its_address_its_pool_and_its_reason_in_one_write() {
+    let world = World::new();
+    world.put(&service("web"));
+    let process = world.speaker("a").await;
+    world.assigned(1).await;
+    let web = world.server.get("Service", "shop", "web").unwrap();
+    assert_eq!(web["status"]["loadBalancer"]["ingress"], json!([{ "ip": "10.0.0.0", "ipMode": "VIP" }]));
+    assert_eq!(web["metadata"]["annotations"]["metallb.io/ip-allocated-from-pool"], "lan");
+    let condition = &web["status"]["conditions"][0];
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("ferrogate.io/Assigned"), &json!("True")));
+    until("the event", async || if world.event_writes() == 1 { Ok(()) } else { Err("none") }).await;
+    let event = &world.server.all("Event")[0];
+    assert_eq!((&event["reason"], &event["message"]), (&json!("IPAllocated"), &json!("Assigned IP [\"10.0.0.0\"]")));
+    assert_eq!(event["involvedObject"]["uid"], web["metadata"]["uid"]);
+    written(&world, 1, 1).await;
+
+    let mut inner = service("web");
+    inner["spec"]["type"] = json!("ClusterIP");
+    world.put(&inner);
+    until("the address gone", async || if world.ips("web").is_empty() { Ok(()) } else { Err("still there") }).await;
+    let web = world.server.get("Service", "shop", "web").unwrap();
+    let conditions = web["status"]["conditions"].as_array().map_or(0, Vec::len);
+    assert!(web["metadata"]["annotations"].is_null() && conditions == 0, "{web}");
+    world.put(&service("web"));
+    world.assigned(1).await;
+    process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_waits_says_why() {
+    let world = World::new();
+    world.put(&pools("10.0.0.1/32"));
+    world.put(&service("a"));
+    world.put(&service("b"));
+    let process = world.speaker("a").await;
+    world.assigned(1).await;
+    let waiting = async || {
+        let b = world.server.get("Service", "shop", "b").unwrap();
+        let condition = b["status"]["conditions"][0].clone();
+        if condition["status"] == "False" { Ok(condition) } else { Err(b.to_string()) }
+    };
+    let condition = until("the reason", waiting).await;
+    assert_eq!(condition["reason"], "AllocationFailed");
+    written(&world, 2, 2).await;
+    world.put(&pools("10.0.0.1-10.0.0.2"));
+    world.assigned(2).await;
+    written(&world, 3, 3).await;
+    drop(process);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_new_services_cost_a_thousand_writes_and_a_restart_none() {
+    let world = World::new();
+    for index in 0..1000 {
+        world.put(&service(&format!("s{index}")));
+    }
+    let process = world.speaker("a").await;
+    world.assigned(1000).await;
+    written(&world, 1000, 1000).await;
+    process.stop().await;
+    let again = world.speaker("b").await;
+    again.leads().await;
+    written(&world, 1000, 1000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_and_a_busy_server_only_delay() {
+    let world = World::new();
+    let process = world.speaker("a").await;
+    process.leads().await;
+    world.server.faults().inject(STATUS, Fault::Refuse(Failure::new(409, "conflict")), 2);
+    world.put(&service("web"));
+    world.assigned(1).await;
+    assert_eq!(world.status_writes(), 3);
+    let busy = Failure { retry_after: Some(1), ..Failure::new(429, "slow down") };
+    world.server.faults().inject(STATUS, Fault::Refuse(busy), 1);
+    world.put(&service("api"));
+    world.assigned(2).await;
+    let writes: Vec<_> = world
+        .server
+        .faults()
+        .requests()
+        .into_iter()
+        .filter(|it| it.resource == "services/status")
+        .map(|it| it.at)
+        .collect();
+    assert_eq!(writes.len(), 5);
+    assert!(writes[4] - writes[3] >= Duration::from_secs(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_may_not_be_written_is_a_problem_until_it_may() {
+    let world = World::new();
+    world.server.faults().inject(STATUS, Fault::Refuse(Failure::new(403, "forbidden")), usize::MAX);
+    world.put(&service("web"));
+    let process = world.speaker("a").await;
+    let told = |it: &config::snapshot::Snapshot| it.problems.iter().any(|it| it.message.contains("cannot be written"));
+    process.sees("the problem", told).await;
+    world.server.faults().clear();
+    world.assigned(1).await;
+    process.sees("it mended", |snapshot| !told(snapshot)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_change_is_mended_without_a_fight() {
+    let world = World::new();
+    world.put(&service("web"));
+    let process = world.speaker("a").await;
+    world.assigned(1).await;
+    written(&world, 1, 1).await;
+    for _ in 0..3 {
+        let mut web = world.server.get("Service", "shop", "web").unwrap();
+        web["status"]["conditions"] = json!([]);
+        world.server.put_status(&web).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mended = async || {
+        let web = world.server.get("Service", "shop", "web").unwrap();
+        if web["status"]["conditions"][0]["reason"] == "IPAllocated" { Ok(()) } else { Err(web.to_string()) }
+    };
+    until("the condition back", mended).await;
+    assert!(world.status_writes() <= 4);
+    drop(process);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_is_answered_and_its_events_are_told_once() {
+    let world = World::new();
+    world.put(&ingress("web"));
+    let process = world.watcher().await;
+    process.leads().await;
+    let object = ObjectRef::new(Kind::Ingress, name("web"));
+    let event = Event { object, severity: None, reason: "Sync", message: "Scheduled for sync".into() };
+    let report = |process: &crate::harness::Process| {
+        process.report_ingress(|report| {
+            report.ingresses.insert(name("web"), vec!["10.0.0.7".parse().unwrap()]);
+            report.events.push(event.clone());
+        });
+    };
+    report(&process);
+    let shown = async || {
+        let web = world.server.get("Ingress", "shop", "web").unwrap();
+        let entries = web["status"]["loadBalancer"]["ingress"].clone();
+        if entries == json!([{ "ip": "10.0.0.7" }]) { Ok(()) } else { Err(web.to_string()) }
+    };
+    until("the address", shown).await;
+    until("the event", async || if world.event_writes() == 1 { Ok(()) } else { Err("none") }).await;
+    report(&process);
+    written(&world, 0, 1).await;
+    assert_eq!(world.server.faults().count(&["patch"], "ingresses/status"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_configuration_is_told_on_its_config_map() {
+    let world = World::new();
+    let process = world.speaker("a").await;
+    process.leads().await;
+    world.put(&pools("10.0.0.9-10.0.0.1"));
+    let told = async || world.server.all("Event").into_iter().find(|it| it["reason"] == "ConfigStale").ok_or("none");
+    let event = until("the event", told).await;
+    assert_eq!((&event["type"], &event["involvedObject"]["kind"]), (&json!("Warning"), &json!("ConfigMap")));
+    assert_eq!(event["metadata"]["namespace"], "metallb-system");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_delays_a_status_and_blocks_nothing() {
+    let mut world = World::new();
+    let process = world.speaker("a").await;
+    process.leads().await;
+    world.server.go_away();
+    world.server.put(&service("web")).unwrap();
+    world.server.come_back().await.unwrap();
+    world.assigned(1).await;
+    assert_eq!(world.status_writes(), 1);
+    process.stop().await;
+}
