@@ -38,10 +38,10 @@ impl Site {
         if self.index == 0 { 512 } else { 64 }
     }
 
-    /// The same site with its endpoint moved to a second address, or back.
+    /// The same site with its endpoint moved for the n-th time, to an address where it never was.
     #[must_use]
-    pub fn moved(&self, away: bool) -> Self {
-        Self { endpoint: endpoint(self.index, self.endpoint.port(), away), ..self.clone() }
+    pub fn moved(&self, times: u8) -> Self {
+        Self { endpoint: endpoint(self.index, self.endpoint.port(), times), ..self.clone() }
     }
 }
 
@@ -59,7 +59,7 @@ impl Fleet {
         let make = |index| {
             let host = format!("h{index:05}.bench.test");
             let certificate = certificate::issue(&[&host]);
-            Site { index, host, endpoint: endpoint(index, upstream_port, false), certificate }
+            Site { index, host, endpoint: endpoint(index, upstream_port, 0), certificate }
         };
         Self { sites: (0..size).map(make).collect() }
     }
@@ -72,9 +72,10 @@ impl Fleet {
     }
 }
 
-/// An endpoint address of its own, inside 127.0.0.0/8, for each site: 127.96.0.0/16 at home, 127.97.0.0/16 away.
-fn endpoint(index: usize, port: u16, away: bool) -> SocketAddr {
-    let network = u32::from(Ipv4Addr::new(127, if away { 97 } else { 96 }, 0, 1));
+/// An endpoint address of its own, inside 127.0.0.0/8, for each site: 127.96.0.0/16 at first, the next /16 after each
+/// move, round after 64.
+fn endpoint(index: usize, port: u16, moves: u8) -> SocketAddr {
+    let network = u32::from(Ipv4Addr::new(127, 96 + moves % 64, 0, 1));
     let host = u32::try_from(index % 60_000).unwrap_or(0);
     SocketAddr::from((Ipv4Addr::from(network + host), port))
 }
@@ -88,11 +89,11 @@ mod tests {
     #[test]
     fn every_site_has_an_endpoint_of_its_own_and_another_to_move_to() {
         let fleet = Fleet::new(300, 80);
-        let both = |site: &Site| [site.endpoint, site.moved(true).endpoint];
+        let both = |site: &Site| [site.endpoint, site.moved(1).endpoint];
         let all: HashSet<_> = fleet.sites.iter().flat_map(both).collect();
         assert_eq!(all.len(), 600);
         assert!(all.iter().all(|endpoint| endpoint.ip().is_loopback()));
-        assert_eq!(fleet.sites[7].moved(true).moved(false).endpoint, fleet.sites[7].endpoint);
+        assert_eq!(fleet.sites[7].moved(3).moved(0).endpoint, fleet.sites[7].endpoint);
     }
 
     #[test]

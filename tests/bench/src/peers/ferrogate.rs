@@ -66,7 +66,7 @@ mod tests {
     fn a_move_replaces_the_file_whole() {
         let (_folder, place, fleet) = super::super::example();
         configure(Path::new("ferrogate"), &place, &fleet).unwrap();
-        tell(&place, &fleet.sites[1].moved(true)).unwrap();
+        tell(&place, &fleet.sites[1].moved(1)).unwrap();
         let text = std::fs::read_to_string(place.folder.join("manifests/site-00001.yaml")).unwrap();
         assert!(text.contains("addresses: [127.97.0.2]"), "{text}");
         assert_eq!(std::fs::read_dir(place.folder.join("manifests")).unwrap().count(), 4);

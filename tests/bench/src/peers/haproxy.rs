@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_moved_site_replaces_itself_and_no_other() {
         let (_folder, place, fleet) = super::super::example();
-        let moved = text(&place, &fleet, Some(&fleet.sites[1].moved(true)));
+        let moved = text(&place, &fleet, Some(&fleet.sites[1].moved(1)));
         assert!(moved.contains("backend site-00001\n  server s 127.97.0.2:8080\n"), "{moved}");
         assert!(moved.contains("backend site-00002\n  server s 127.96.0.3:8080\n"), "{moved}");
         assert_eq!(moved.matches("\nbackend ").count(), 3);

@@ -1,8 +1,9 @@
 //! Scenario 9: a Service's endpoint moves while others are asked.
 //!
 //! One after the other, since a large fleet of nginx alone fills a core for a while: a peer is started, asked at a
-//! fixed rate in peace, then asked at the same rate while the endpoint of a site that nobody else asks for moves to
-//! and fro. The change counts as served when a new connection gets an answer of the new endpoint.
+//! fixed rate in peace, then asked at the same rate while the endpoint of a site that nobody else asks for moves from
+//! address to address, never back: old workers linger, and an address of old would be answered by them. A change counts
+//! as served when a new connection gets an answer of the new endpoint.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,7 +21,9 @@ use crate::stats::Spread;
 const RATE: &str = "1000";
 const CONNECTIONS: &str = "32";
 /// Changes in a round.
-const CHANGES: usize = 4;
+const CHANGES: u8 = 4;
+/// How long is waited before each change: a reload that comes on the heels of another may be lost.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How long a change may take; nginx needs most of it for a large fleet.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How long is waited after the last change, for what it did to connections.
@@ -81,8 +84,9 @@ fn cell(bench: &Bench, kind: Kind, way: Way, fleet: &Fleet) -> Result<Figures> {
     meanwhile.args(["--seconds", "600", "--until-stdin-closes"]);
     let traffic = Background::start_piped(meanwhile)?;
     let mut times = Vec::new();
-    for number in 0..CHANGES {
-        let time = change(peer, way, fleet, &fleet.sites[1].moved(number % 2 == 0))?;
+    for number in 1..=CHANGES {
+        std::thread::sleep(SETTLING);
+        let time = change(peer, way, fleet, &fleet.sites[1].moved(number))?;
         times.push(time.as_secs_f64() * 1000.0);
     }
     std::thread::sleep(AFTERMATH);
