@@ -235,7 +235,7 @@ impl Scanner {
     }
 
     fn end_line(&mut self, is_empty: bool, limits: &Limits) -> Result<(), GateError> {
-        // An empty line before the request line MAY be skipped (RFC 9112 §2.2); we do not.
+        // Whoever reads the connection skips the empty line that may come before a request (RFC 9112 §2.2).
         if is_empty && self.lines == 0 {
             return Err(GateError::RequestLine);
         }

@@ -27,6 +27,9 @@ use crate::answer::{self, Fault};
 use crate::gate::{self, Framing, GateError, Head, Limits, Scanner, Upgrade};
 use crate::headers;
 
+/// One of these before a request is let pass (RFC 9112 §2.2): some clients end a body with it.
+const EMPTY_LINE: &[u8] = b"\r\n";
+
 /// How a wait for a request ended.
 enum Next {
     /// A head was admitted.
@@ -88,7 +91,18 @@ async fn next(site: &Site, wire: &mut Wire, mut alarm: Pin<&mut Sleep>, shutdown
     let patience = if has_begun { timeouts.head } else { idle_time(timeouts.idle, timeouts.drain_idle, is_draining) };
     alarm.as_mut().reset(Instant::now() + patience);
     let (mut scanner, limits) = (Scanner::default(), Limits::default());
+    let mut has_skipped = false;
     loop {
+        if !has_skipped && wire.pending().starts_with(EMPTY_LINE) {
+            has_skipped = true;
+            wire.skip(EMPTY_LINE.len());
+            scanner = Scanner::default();
+            has_begun = !wire.pending().is_empty();
+            if !has_begun {
+                let patience = idle_time(timeouts.idle, timeouts.drain_idle, is_draining);
+                alarm.as_mut().reset(Instant::now() + patience);
+            }
+        }
         match scanner.scan(wire.pending(), &limits) {
             Ok(Some(len)) => return judge(&wire.pending()[..len], &limits),
             Ok(None) => {}

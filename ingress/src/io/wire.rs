@@ -166,6 +166,11 @@ impl Wire {
         &self.pending
     }
 
+    /// Drops the first `len` bytes of what is pending.
+    pub(super) fn skip(&mut self, len: usize) {
+        self.pending.advance(len);
+    }
+
     /// Takes the request head of `len` bytes that the gate has admitted, to be followed by `body`. Fails if what is
     /// there of the body is wrong already.
     pub(super) fn begin(&mut self, len: usize, body: Message) -> Result<BytesMut, BodyFault> {

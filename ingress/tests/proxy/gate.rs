@@ -44,6 +44,24 @@ async fn smuggling_is_refused_and_the_connection_closed() {
 }
 
 #[tokio::test]
+async fn one_empty_line_before_a_request_is_let_pass() {
+    let upstream = Upstream::start().await;
+    let plane = Plane::start(shop(&[upstream.addr])).await;
+    let mut client = Client::connect(plane.http).await;
+    let get = "GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
+    for pieces in [vec!["\r\n", get], vec!["\r", "\n", get], vec![get, "\r\n"], vec![get]] {
+        for piece in pieces {
+            client.send(piece).await;
+        }
+        assert_eq!(client.answer().await.status, 200);
+    }
+    client.send(format!("\r\n\r\n{get}")).await;
+    assert_eq!(client.answer().await.status, 400);
+    assert_eq!(client.rest().await, b"");
+    plane.stop().await;
+}
+
+#[tokio::test]
 async fn a_bad_chunk_in_the_middle_ends_the_request() {
     let upstream = Upstream::start().await;
     let plane = Plane::start(shop(&[upstream.addr])).await;
