@@ -23,6 +23,17 @@ pub fn path() -> &'static Path {
     })
 }
 
+/// Keeps from `command` what cargo tells this test about its own package: it would make build scripts that look at it
+/// (ring's does) run again, and everything above them compile a second time.
+pub fn forget_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+}
+
 /// Builds the binary in a profile and returns where cargo put it.
 ///
 /// # Panics
@@ -30,7 +41,9 @@ pub fn path() -> &'static Path {
 #[must_use]
 pub fn build(profile: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    forget_package(&mut command);
+    let output = command
         .args(["build", "--package", "ferrogate", "--profile", profile, "--message-format", "json-render-diagnostics"])
         .current_dir(checkout())
         .stderr(Stdio::inherit())

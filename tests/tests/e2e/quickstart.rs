@@ -48,6 +48,7 @@ impl Newcomer {
         if !rustix::process::geteuid().is_root() {
             let mut run = Command::new(&command[0]);
             run.args(&command[1..]).current_dir(binary::checkout());
+            binary::forget_package(&mut run);
             return Self { process: Process::start(run), namespace: None, _place: None };
         }
         let (place, namespace) =
