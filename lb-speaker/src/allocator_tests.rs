@@ -1,7 +1,5 @@
 //! The law of allocation: cases by row, and the properties.
 
-use std::time::{Duration, Instant};
-
 use config::pool::AddressRange;
 use proptest::prelude::*;
 
@@ -221,9 +219,8 @@ fn an_orphaned_address_stays_and_goes_to_nobody_else() {
     assert!(found[&ObjectName::new("default", "b")].ips.is_empty());
 }
 
-#[test]
-#[expect(clippy::disallowed_methods, reason = "a bound on the time spent is what is tested")]
-fn ten_thousand_services_and_huge_pools_take_no_time() {
+#[test] // whoever walks a pool address by address, or everybody for everybody, does not come to an end here
+fn ten_thousand_services_are_served_from_huge_pools() {
     let config = pools(vec![
         Pool { avoid_buggy_ips: true, ..pool("v4", &[("10.0.0.0", "10.255.255.255")]) },
         pool("v6", &[("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]),
@@ -233,11 +230,8 @@ fn ten_thousand_services_and_huge_pools_take_no_time() {
     let v6: Vec<Claim> =
         alone.iter().map(|it| Claim { families: Families::Single(Family::IPv6), ..it.clone() }).collect();
     for (what, claims) in [("sharers who collide", same_port), ("alone", alone), ("IPv6", v6)] {
-        let begun = Instant::now();
         let given = allocate(&config, &claims);
         assert!(given.values().all(|it| it.ips.len() == 1), "{what}");
-        // In a debug build on a busy machine; it takes some 50 ms.
-        assert!(begun.elapsed() < Duration::from_secs(5), "{what} took {:?}", begun.elapsed());
     }
 }
 
