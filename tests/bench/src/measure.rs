@@ -47,7 +47,7 @@ pub fn memory(root: u32) -> Result<Memory> {
 }
 
 /// A process and all its descendants.
-fn family(root: u32) -> Result<BTreeMap<u32, Stat>> {
+pub(crate) fn family(root: u32) -> Result<BTreeMap<u32, Stat>> {
     let entries = std::fs::read_dir("/proc")?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let stat = |pid| Stat::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);

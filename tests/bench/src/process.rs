@@ -12,6 +12,7 @@ use rustix::process::{
 };
 
 use crate::error::{BenchError, Result};
+use crate::measure;
 
 /// The core of the load generator and of the upstream.
 pub const LOAD_CORE: usize = 0;
@@ -21,7 +22,7 @@ pub const PROXY_CORE: usize = 1;
 /// Descriptors for 30 000 connections through a proxy.
 const ENOUGH: u32 = 65_536;
 /// How long a program may take to end by itself before it is killed.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(30);
 
 /// How many descriptors a program that we start may have open.
 #[must_use]
@@ -76,6 +77,7 @@ pub fn pinned(core: usize, program: impl AsRef<Path>) -> Command {
 pub struct Background {
     name: String,
     child: Child,
+    patience: Duration,
 }
 
 impl Background {
@@ -98,7 +100,7 @@ impl Background {
     fn spawn(mut command: Command) -> Result<Self> {
         let name = name_of(&command);
         match command.spawn() {
-            Ok(child) => Ok(Self { name, child }),
+            Ok(child) => Ok(Self { name, child, patience: FAREWELL }),
             Err(source) => Err(BenchError::Spawn { program: name, source }),
         }
     }
@@ -130,9 +132,8 @@ impl Background {
     }
 
     /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        pid.map_or(Ok(()), |pid| kill_process(pid, signal)).map_err(|error| BenchError::Socket(error.into()))
+    pub fn signal(&self, what: Signal) -> Result<()> {
+        signal(self.child.id(), what)
     }
 
     fn end(&mut self) -> Result<()> {
@@ -140,8 +141,12 @@ impl Background {
         if self.ended()?.is_none() {
             self.signal(Signal::TERM)?;
         }
-        if wait_until(FAREWELL, || Ok(self.ended()?.is_some()))? {
+        if wait_until(self.patience, || Ok(self.ended()?.is_some()))? {
             return Ok(());
+        }
+        // With its workers: nobody would tell them any more.
+        for pid in measure::family(self.child.id())?.into_keys().filter(|&pid| pid != self.child.id()) {
+            signal(pid, Signal::KILL)?;
         }
         self.child.kill()?;
         self.child.wait()?;
@@ -155,6 +160,11 @@ impl Drop for Background {
             eprintln!("{} (process {}) could not be ended: {error}", self.name, self.child.id());
         }
     }
+}
+
+fn signal(pid: u32, what: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.map_or(Ok(()), |pid| kill_process(pid, what)).map_err(|error| BenchError::Socket(error.into()))
 }
 
 /// Runs a command to its end and returns what it printed; standard error is ours.
@@ -214,6 +224,19 @@ mod tests {
         let error = run(Command::new("sh").args(["-c", "echo no; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("sh failed") && error.contains("no\n"), "{error}");
         assert_eq!(run(Command::new("echo").arg("yes")).unwrap(), "yes\n");
+    }
+
+    #[test]
+    fn what_does_not_end_is_killed_with_its_children() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' TERM; sleep 600 & wait; wait"]);
+        let mut shell = Background::start_piped(shell).unwrap();
+        shell.patience = Duration::ZERO;
+        let started = wait_until(Duration::from_secs(10), || Ok(measure::family(shell.id())?.len() == 2)).unwrap();
+        let sleeper = measure::family(shell.id()).unwrap().into_keys().find(|&pid| pid != shell.id());
+        shell.end().unwrap();
+        let gone = || Ok(measure::memory(sleeper.unwrap_or(0))?.rss == 0);
+        assert!(started && wait_until(Duration::from_secs(10), gone).unwrap());
     }
 
     #[test]
