@@ -17,6 +17,7 @@ mod load;
 pub mod memory;
 pub mod mirror;
 pub mod outbox;
+mod thread;
 
 use std::sync::Arc;
 
@@ -58,6 +59,13 @@ pub struct Cluster {
     /// Whether this process writes them.
     pub leadership: watch::Receiver<Leadership>,
     stopped: oneshot::Receiver<()>,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        let channel = || watch::Sender::new(Arc::default());
+        Self { speaker: channel(), ingress: channel(), acme: channel() }
+    }
 }
 
 impl Cluster {

@@ -31,15 +31,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::object::{Kind, ObjectName};
-use tokio::sync::{oneshot, watch as channel};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
-use crate::{Cluster, Leadership, Reports};
+use crate::{Cluster, thread};
 pub use connection::Access;
 use connection::Connection;
 use kinds::Source;
-use task::{Outputs, Task};
+use task::Task;
 
 /// What to read, and as whom to write.
 #[derive(Clone, Debug)]
@@ -176,37 +174,10 @@ impl Cluster {
     /// The first snapshot follows when everything that may be read was read once. An API server that is away is no
     /// error: it is waited for.
     pub async fn api(options: ApiOptions, shutdown: CancellationToken) -> Result<Self, ApiError> {
-        let (snapshots, snapshots_out) = channel::channel(None);
-        let (leadership, leadership_out) = channel::channel(Leadership::Follower);
-        let reports = Reports::default();
-        let inputs = [&reports.speaker, &reports.ingress, &reports.acme].map(channel::Sender::subscribe);
-        let (opened, has_opened) = oneshot::channel();
-        let (running, stopped) = oneshot::channel::<()>();
-        let outputs = Outputs { snapshots, leadership };
-        let spawned = std::thread::Builder::new().name("cluster".into()).spawn(move || {
-            // Dropped when the thread ends, however it ends.
-            let _running = running;
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(failure) => return drop(opened.send(Err(ApiError::Thread(failure)))),
-            };
-            runtime.block_on(async move {
-                match Connection::open(options.access.clone()).await {
-                    Ok(connection) => {
-                        if opened.send(Ok(())).is_ok() {
-                            Task::new(options, Arc::new(connection), outputs, inputs, shutdown).run().await;
-                        }
-                    }
-                    Err(failure) => {
-                        if let Err(Err(failure)) = opened.send(Err(failure)) {
-                            error!(error = %failure, "cannot use the API server");
-                        }
-                    }
-                }
-            });
-        });
-        spawned.map_err(ApiError::Thread)?;
-        has_opened.await.unwrap_or_else(|_| Err(ApiError::Thread(io::Error::other("it ended at once"))))?;
-        Ok(Self { snapshots: snapshots_out, reports, leadership: leadership_out, stopped })
+        let open = async move |outputs, inputs| {
+            let connection = Arc::new(Connection::open(options.access.clone()).await?);
+            Ok(Task::new(options, connection, outputs, inputs, shutdown).run())
+        };
+        thread::start(open, ApiError::Thread).await
     }
 }

@@ -25,6 +25,7 @@ use super::watch::{News, Watcher};
 use super::writer::Writer;
 use crate::Leadership;
 use crate::debounce::Debounce;
+use crate::thread::{Inputs, Outputs};
 
 /// How long a change waits for others that come with it.
 const QUIET: Duration = Duration::from_millis(2);
@@ -36,12 +37,6 @@ const BATCH: usize = 512;
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How often trouble is logged.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
-
-/// Where results go.
-pub(super) struct Outputs {
-    pub(super) snapshots: channel::Sender<Option<Arc<Snapshot>>>,
-    pub(super) leadership: channel::Sender<Leadership>,
-}
 
 /// Everything that the loop has.
 pub(super) struct Task {
@@ -60,7 +55,7 @@ pub(super) struct Task {
     /// What this source itself has to tell.
     own: Report,
     outputs: Outputs,
-    reports: [channel::Receiver<Arc<Report>>; 3],
+    reports: Inputs,
     /// When trouble was logged last.
     said: Option<Instant>,
     /// Whether there is trouble that was logged.
@@ -83,7 +78,7 @@ impl Task {
         options: ApiOptions,
         connection: Arc<Connection>,
         outputs: Outputs,
-        reports: [channel::Receiver<Arc<Report>>; 3],
+        reports: Inputs,
         shutdown: CancellationToken,
     ) -> Self {
         let sources: Vec<Arc<Source>> = options.sources().into_iter().map(Arc::new).collect();

@@ -10,9 +10,10 @@ use config::diagnostic::{Problem, Severity};
 use config::object::FieldPath;
 use tracing::{info, warn};
 
+use super::DirError;
 use super::lock::{self, Lock};
 use super::state::{Signature, StateError, Store};
-use super::{DirError, Leadership};
+use crate::Leadership;
 use crate::debounce::Backoff;
 use crate::memory::Memory;
 

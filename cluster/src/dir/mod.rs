@@ -23,17 +23,14 @@ mod tests;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use config::object::ObjectName;
-use tokio::sync::{oneshot, watch as channel};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 pub use state::StateError;
 
-use crate::{Cluster, Leadership, Reports};
-use task::{Outputs, Task};
+use crate::{Cluster, thread};
+use task::Task;
 
 /// What to read, and where to remember.
 #[derive(Clone, Debug)]
@@ -73,44 +70,7 @@ impl Cluster {
     /// The first snapshot follows when everything was read once. Only what makes the start pointless is an error;
     /// whatever goes wrong later is a problem in a snapshot.
     pub async fn dir(options: DirOptions, shutdown: CancellationToken) -> Result<Self, DirError> {
-        let (snapshots, snapshots_out) = channel::channel(None);
-        let (leadership, leadership_out) = channel::channel(Leadership::Follower);
-        let reports = Reports::default();
-        let inputs = [&reports.speaker, &reports.ingress, &reports.acme].map(channel::Sender::subscribe);
-        let (opened, has_opened) = oneshot::channel();
-        let (running, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("cluster".into());
-        let outputs = Outputs { snapshots, leadership };
-        let spawned = thread.spawn(move || {
-            // Dropped when the thread ends, however it ends.
-            let _running = running;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            let opening = runtime.map_err(DirError::Thread).and_then(|runtime| {
-                let task = Task::open(options, outputs, inputs, shutdown)?;
-                Ok((runtime, task))
-            });
-            match opening {
-                Ok((runtime, task)) => {
-                    if opened.send(Ok(())).is_ok() {
-                        runtime.block_on(task.run());
-                    }
-                }
-                Err(failure) => {
-                    if let Err(Err(failure)) = opened.send(Err(failure)) {
-                        error!(error = %failure, "cannot read the manifests");
-                    }
-                }
-            }
-        });
-        spawned.map_err(DirError::Thread)?;
-        has_opened.await.unwrap_or_else(|_| Err(DirError::Thread(io::Error::other("it ended at once"))))?;
-        Ok(Self { snapshots: snapshots_out, reports, leadership: leadership_out, stopped })
-    }
-}
-
-impl Default for Reports {
-    fn default() -> Self {
-        let channel = || channel::Sender::new(Arc::default());
-        Self { speaker: channel(), ingress: channel(), acme: channel() }
+        let open = async move |outputs, inputs| Ok(Task::open(options, outputs, inputs, shutdown)?.run());
+        thread::start(open, DirError::Thread).await
     }
 }

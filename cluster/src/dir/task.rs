@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use config::diagnostic::Problem;
 use config::report::{Event, Report};
-use config::snapshot::Snapshot;
 use tokio::sync::{Notify, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -19,23 +18,18 @@ use super::keeper::Keeper;
 use super::scan::Scanner;
 use super::state::Store;
 use super::watch::Watch;
-use super::{DirError, DirOptions, Leadership};
+use super::{DirError, DirOptions};
+use crate::Leadership;
 use crate::debounce::Debounce;
 use crate::memory::Memory;
 use crate::mirror::{Input, Mirror, Tree};
 use crate::outbox::{self, Absences, Transitions};
+use crate::thread::{Inputs, Outputs};
 
 /// How often everything is looked through although nothing was heard.
 const RESCAN: Duration = Duration::from_secs(3);
 /// How often a follower tries to lead.
 const TRY_TO_LEAD: Duration = Duration::from_millis(200);
-
-/// Where results go.
-#[derive(Debug)]
-pub(super) struct Outputs {
-    pub(super) snapshots: channel::Sender<Option<Arc<Snapshot>>>,
-    pub(super) leadership: channel::Sender<Leadership>,
-}
 
 /// Everything that the loop has.
 #[derive(Debug)]
@@ -50,7 +44,7 @@ pub(super) struct Task {
     /// What the newest snapshot was made of, apart from files.
     published: Option<(Memory, Vec<Problem>)>,
     outputs: Outputs,
-    reports: [channel::Receiver<Arc<Report>>; 3],
+    reports: Inputs,
     hints: Arc<Notify>,
     debounce: Debounce,
     rescan: Instant,
@@ -84,7 +78,7 @@ impl Task {
     pub(super) fn open(
         options: DirOptions,
         outputs: Outputs,
-        reports: [channel::Receiver<Arc<Report>>; 3],
+        reports: Inputs,
         shutdown: CancellationToken,
     ) -> Result<Self, DirError> {
         let DirOptions { manifests, state, config_map, identity } = options;
