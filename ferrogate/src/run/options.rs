@@ -45,7 +45,9 @@ impl Source {
         };
         let options = ApiOptions::new(access, config_map, node);
         let lease = ObjectName::new(options.lease.namespace.clone(), format!("{}{parts}", options.lease.name));
-        Ok(Self::Api(Box::new(ApiOptions { lease, ..options })))
+        // Secrets are read only by who serves them: no namespace is watched for a speaker alone.
+        let secret_namespaces = if parts == "-speaker" { Some(Vec::new()) } else { options.secret_namespaces };
+        Ok(Self::Api(Box::new(ApiOptions { lease, secret_namespaces, ..options })))
     }
 
     /// Starts it.
