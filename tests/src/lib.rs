@@ -22,5 +22,6 @@ pub mod loopback;
 pub mod manifests;
 pub mod metrics;
 pub mod netns;
+pub mod real;
 pub mod upstream;
 pub mod wait;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::failure::Failure;
 use super::faults::{Fault, Request};
+use super::forward::forward;
 use super::kinds::Target;
 use super::selector::Selector;
 use super::store::{Key, Write};
@@ -34,6 +35,11 @@ pub(super) async fn answer(
     if !shared.admits(&headers) {
         return refuse(&Failure::new(401, "Unauthorized"));
     }
+    let parts = (method.clone(), uri.clone(), headers.clone(), body.clone());
+    let target = Target::parse(uri.path());
+    if let (Some(real), None) = (&shared.real, &target) {
+        return forward(&shared, real, parts, false).await.unwrap_or_else(|failure| refuse(&failure));
+    }
     match uri.path() {
         "/version" => {
             return json_answer(StatusCode::OK, &json!({ "major": "1", "minor": "33", "gitVersion": "v1.33.0" }));
@@ -41,10 +47,10 @@ pub(super) async fn answer(
         "/livez" | "/readyz" | "/healthz" => return "ok".into_response(),
         _ => {}
     }
-    let Some(target) = Target::parse(uri.path()) else {
+    let Some(target) = target else {
         return refuse(&Failure::new(404, "the server could not find the requested resource"));
     };
-    let call = Call { shared, target, method, parameters, headers, body };
+    let call = Call { shared, target, method, uri, parameters, headers, body };
     call.answer().await.unwrap_or_else(|failure| refuse(&failure))
 }
 
@@ -52,6 +58,7 @@ struct Call {
     shared: Arc<Shared>,
     target: Target,
     method: Method,
+    uri: Uri,
     parameters: Parameters,
     headers: HeaderMap,
     body: Bytes,
@@ -67,6 +74,9 @@ impl Call {
                 Fault::Refuse(failure) => return Err(failure),
                 Fault::StaleWatch => stale = true,
             }
+        }
+        if let Some(real) = &self.shared.real {
+            return forward(&self.shared, real, (self.method, self.uri, self.headers, self.body), stale).await;
         }
         match verb {
             "watch" => self.watch(stale),

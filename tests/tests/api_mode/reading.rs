@@ -187,6 +187,9 @@ async fn a_rotated_token_is_read_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_object_keeps_its_last_good_version_and_harms_no_other() {
     let world = World::new();
+    if world.server.skips("an object that is malformed: it is refused before anybody sees it") {
+        return;
+    }
     world.put(&service("web"));
     let process = world.watcher().await;
     let before = process.sees("a snapshot", |_| true).await;
