@@ -203,12 +203,13 @@ impl RealApiServer {
         self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Waits until `/readyz` says so and the namespace that everything needs is there.
+    /// Waits until `/readyz` says so and the server's own Service is there.
     fn ready(&self) {
         let watch = Stopwatch::start();
         loop {
             let answer = self.request("GET", "/readyz", None);
-            let answer = answer.and_then(|_| self.request("GET", "/api/v1/namespaces/default", None));
+            let answer =
+                answer.and_then(|_| self.request("GET", "/api/v1/namespaces/default/services/kubernetes", None));
             let Err(error) = answer else { return };
             let mut server = self.lock();
             let process = server.as_mut().expect("it was started");

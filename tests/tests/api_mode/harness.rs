@@ -33,6 +33,11 @@ impl World {
         Self { server, folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
+    /// How many Services, each with one slice, the API server made for itself.
+    pub(crate) fn own(&self) -> usize {
+        usize::from(self.server.real().is_some())
+    }
+
     pub(crate) fn put(&self, object: &Value) {
         self.server.put(object).expect("a kind it serves");
     }

@@ -33,18 +33,21 @@ async fn the_first_snapshot_has_everything_and_what_does_not_change_is_shared() 
     let process = world.watcher().await;
     let first = process.sees("a snapshot", |_| true).await;
     let counts = [first.services.len(), first.ingresses.len(), first.endpoint_slices.len(), first.nodes.len()];
-    assert_eq!((counts, first.secrets.len(), first.config_maps.len()), ([1, 1, 1, 1], 1, 1));
+    assert_eq!(
+        (counts, first.secrets.len(), first.config_maps.len()),
+        ([1 + world.own(), 1, 1 + world.own(), 1], 1, 1)
+    );
     assert_eq!((first.pools.pools.len(), first.problems.len()), (1, 0), "{:?}", first.problems);
     let meta = &first.services[&name("web")].metadata;
     assert!(meta.managed_fields.is_none() && meta.annotations.is_none(), "{meta:?}");
     assert_eq!(first.secrets[&name("cert")].data.as_ref().map(std::collections::BTreeMap::len), Some(2));
 
     world.put(&service("api"));
-    let second = process.sees("the new Service", |snapshot| snapshot.services.len() == 2).await;
+    let second = process.sees("the new Service", |snapshot| snapshot.services.contains_key(&name("api"))).await;
     assert!(Arc::ptr_eq(&first.ingresses, &second.ingresses) && Arc::ptr_eq(&first.pools, &second.pools));
     assert!(Arc::ptr_eq(&first.services[&name("web")], &second.services[&name("web")]));
     world.server.delete("Service", "shop", "web").unwrap();
-    process.sees("it gone", |snapshot| snapshot.services.len() == 1).await;
+    process.sees("it gone", |snapshot| !snapshot.services.contains_key(&name("web"))).await;
     process.stop().await;
 }
 
@@ -73,7 +76,7 @@ async fn after_410_gone_everything_is_listed_once_and_nothing_flickers() {
         world.put(&service(&format!("s{index}")));
     }
     let process = world.watcher().await;
-    process.sees("all", |snapshot| snapshot.services.len() == 20).await;
+    process.sees("all", |snapshot| snapshot.services.len() == 20 + world.own()).await;
     let mut snapshots = process.cluster.snapshots.clone();
     let fewest = tokio::spawn(async move {
         let mut fewest = usize::MAX;
@@ -92,7 +95,7 @@ async fn after_410_gone_everything_is_listed_once_and_nothing_flickers() {
     process.sees("the deletion", |snapshot| !snapshot.services.contains_key(&name("s7"))).await;
     assert!(seen.services.len() >= 20);
     process.stop().await;
-    assert_eq!(fewest.await.unwrap(), 20, "no snapshot lacked what was there");
+    assert_eq!(fewest.await.unwrap(), 20 + world.own(), "no snapshot lacked what was there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +112,7 @@ async fn a_watch_that_drops_during_a_hundred_changes_loses_none_and_lists_nothin
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    process.sees("all", |snapshot| snapshot.services.len() == 100).await;
+    process.sees("all", |snapshot| snapshot.services.len() == 100 + world.own()).await;
     assert!(streams(&world) > first);
     assert_eq!(world.server.faults().count(&["list"], "services"), 0);
 }
@@ -151,7 +154,7 @@ async fn a_kind_that_may_not_be_read_is_shown_and_keeps_nobody_waiting() {
     let process = world.watcher().await;
     let told = |problems: &[config::diagnostic::Problem]| problems.iter().any(|it| it.message.contains("kind Node"));
     let snapshot = process.sees("a snapshot", |_| true).await;
-    assert!(snapshot.services.len() == 1 && told(&snapshot.problems), "{:?}", snapshot.problems);
+    assert!(snapshot.services.contains_key(&name("web")) && told(&snapshot.problems), "{:?}", snapshot.problems);
     world.server.faults().clear();
     process.sees("it mended", |snapshot| !told(&snapshot.problems)).await;
 }
@@ -168,7 +171,7 @@ async fn a_server_that_goes_away_takes_nothing_with_it_and_is_found_again() {
     assert!(Arc::ptr_eq(&before.services, &during.services));
     world.server.put(&service("api")).unwrap();
     world.server.come_back().await.unwrap();
-    let after = process.sees("the change", |it| it.services.len() == 2 && it.problems.is_empty()).await;
+    let after = process.sees("the change", |it| it.services.contains_key(&name("api")) && it.problems.is_empty()).await;
     assert!(Arc::ptr_eq(&before.services[&name("web")], &after.services[&name("web")]));
 }
 
@@ -218,6 +221,9 @@ async fn a_bad_address_configuration_leaves_the_last_good_one_in_use() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_nothing_makes_no_snapshot() {
     let world = World::new();
+    if world.server.skips("silence: its own namespaces and leases appear meanwhile") {
+        return;
+    }
     let node = |time: &str| -> Value {
         json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" } , "status": { "conditions": [
             { "type": "Ready", "status": "True", "lastHeartbeatTime": time } ] } })
