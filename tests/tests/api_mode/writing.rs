@@ -32,9 +32,8 @@ async fn a_service_gets_its_address_its_pool_and_its_reason_in_one_write() {
     assert_eq!(web["metadata"]["annotations"]["metallb.io/ip-allocated-from-pool"], "lan");
     let condition = &web["status"]["conditions"][0];
     assert_eq!((&condition["type"], &condition["status"]), (&json!("ferrogate.io/Assigned"), &json!("True")));
-    until("the event", async || if world.event_writes() == 1 { Ok(()) } else { Err("none") }).await;
-    let events = world.server.all("Event");
-    let event = events.iter().find(|event| event["reason"] == "IPAllocated").unwrap();
+    let told = async || world.server.all("Event").into_iter().find(|it| it["reason"] == "IPAllocated").ok_or("none");
+    let event = until("the event", told).await;
     assert_eq!((&event["reason"], &event["message"]), (&json!("IPAllocated"), &json!("Assigned IP [\"10.0.0.0\"]")));
     assert_eq!(event["involvedObject"]["uid"], web["metadata"]["uid"]);
     written(&world, 1, 1).await;
