@@ -18,12 +18,14 @@ use pnet::packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket, MutableArpPa
 use pnet::packet::ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket};
 pub use pnet::util::MacAddr;
 
+pub use crate::dropped::DropReason;
+
 /// Bytes of a frame as we send it.
 pub const FRAME_LEN: usize = HEADER_LEN + ARP_LEN;
 const HEADER_LEN: usize = 14;
 const ARP_LEN: usize = 28;
 /// The multicast bit of a hardware address: set also in the broadcast address.
-const MULTICAST: u8 = 1;
+pub(crate) const MULTICAST: u8 = 1;
 
 /// What an ARP frame does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,58 +55,12 @@ pub struct Frame {
     pub target_ip: Ipv4Addr,
 }
 
-/// Why a received frame was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// Shorter than an ARP frame.
-    Runt,
-    /// Tagged for a VLAN, so not meant for this interface.
-    VlanTagged,
-    /// Another `EtherType`.
-    NotArp,
-    /// Not of Ethernet hardware, or hardware addresses not of 6 bytes.
-    Hardware,
-    /// Not about IPv4, or addresses not of 4 bytes.
-    Protocol,
-    /// Neither request nor reply.
-    Operation,
-    /// Sent by a multicast, broadcast or zero hardware address.
-    SenderMac,
-    /// Our own, come back.
-    Own,
-    /// Sent to another station, or to us on another VLAN.
-    OtherHost,
-}
-
-impl DropReason {
-    /// Every reason.
-    pub const ALL: [Self; 9] = [
-        Self::Runt,
-        Self::VlanTagged,
-        Self::NotArp,
-        Self::Hardware,
-        Self::Protocol,
-        Self::Operation,
-        Self::SenderMac,
-        Self::Own,
-        Self::OtherHost,
-    ];
-
-    /// The word in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Runt => "runt",
-            Self::VlanTagged => "vlan_tagged",
-            Self::NotArp => "not_arp",
-            Self::Hardware => "hardware",
-            Self::Protocol => "protocol",
-            Self::Operation => "operation",
-            Self::SenderMac => "sender_mac",
-            Self::Own => "own",
-            Self::OtherHost => "other_host",
-        }
-    }
+/// Asks whether anybody has `ip`, without claiming it.
+///
+/// Source: RFC 5227 §2.1.1.
+#[must_use]
+pub const fn probe(mac: MacAddr, ip: Ipv4Addr) -> Frame {
+    Frame { sender_ip: Ipv4Addr::UNSPECIFIED, ..announcement(mac, ip) }
 }
 
 /// Tells a LAN that `vip` is now at `mac`, in the request form: every Linux neighbour takes it, even one that was
@@ -188,7 +144,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame, DropReason> {
     match ethernet.get_ethertype() {
         EtherTypes::Arp => {}
         EtherTypes::Vlan | EtherTypes::PBridge | EtherTypes::QinQ => return Err(DropReason::VlanTagged),
-        _ => return Err(DropReason::NotArp),
+        _ => return Err(DropReason::Foreign),
     }
     let arp = ArpPacket::new(ethernet.payload()).ok_or(DropReason::Runt)?;
     if arp.get_hardware_type() != ArpHardwareTypes::Ethernet || arp.get_hw_addr_len() != 6 {
@@ -289,8 +245,8 @@ mod tests {
     fn a_frame_that_is_not_quite_right_is_dropped_for_its_reason() {
         let good = encode(&answer(US, VIP, US, VIP));
         for (at, byte, expected) in [
-            (12, 0x81, DropReason::NotArp),
-            (13, 0x00, DropReason::NotArp),
+            (12, 0x81, DropReason::Foreign),
+            (13, 0x00, DropReason::Foreign),
             (15, 6, DropReason::Hardware),
             (18, 8, DropReason::Hardware),
             (16, 0x86, DropReason::Protocol),
