@@ -7,6 +7,8 @@
 //!  links (netlink) ───> reach: which VIP on which interface ──> announcer ──> arp ──> frames on the LAN
 //! ```
 //!
+//! Who of several speakers owns a VIP: [`heartbeat`] is what they say to each other, [`members`] what follows from it.
+//!
 //! All but [`io`] is pure: functions of their arguments, handed the time and frames.
 
 pub mod allocator;
@@ -15,8 +17,10 @@ pub mod arp;
 pub mod claim;
 pub mod dropped;
 pub mod election;
+pub mod heartbeat;
 pub mod io;
 mod limiter;
+pub mod members;
 pub mod metrics;
 pub mod ndp;
 pub mod plan;
