@@ -5,24 +5,24 @@
 //! on_frame (what was heard)    ──> [ outbox     ] ──┘
 //! ```
 //!
-//! A round is both forms of gratuitous ARP. A VIP gained is announced at once and repeated by [`SCHEDULE`], since a
+//! A round is both forms of gratuitous ARP, or an unsolicited neighbour advertisement. A VIP gained is announced at once and repeated by [`SCHEDULE`], since a
 //! switch may drop the first and older Linux ignores a second within its lock time of 1 s; then every [`REFRESH`] or
 //! so, since switch tables age out. A burst starts again when the link comes up or the hardware address changes, and
 //! at no other time.
 //!
-//! Pure, and allocates only when the set of VIPs grows. The wire format: [`crate::arp`].
+//! Pure, and allocates only when the set of VIPs grows. The wire formats: [`crate::arp`], [`crate::ndp`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::arp::{self, BROADCAST, DropReason, FRAME_LEN, Frame, MacAddr, Operation};
-use crate::limiter::{Askers, Pace, mix};
+use crate::arp::{self, BROADCAST, DropReason, MacAddr, Operation};
+use crate::limiter::{Askers, Pace, fold, mix};
+use crate::ndp::{self, Message};
 
-/// When a VIP is announced after it was gained: quickly at first (a take-over), then past the lock time of 1 s, out
-/// to some 5 s as `MetalLB` does.
-pub const SCHEDULE: [Duration; 10] = [
+/// When a VIP is announced after it was gained: quickly at first (a take-over), then past the lock time of 1 s.
+pub const SCHEDULE: [Duration; 8] = [
     Duration::ZERO,
     Duration::from_millis(20),
     Duration::from_millis(60),
@@ -30,9 +30,7 @@ pub const SCHEDULE: [Duration; 10] = [
     Duration::from_millis(300),
     Duration::from_millis(620),
     Duration::from_millis(1200),
-    Duration::from_millis(2300),
-    Duration::from_millis(3400),
-    Duration::from_millis(4500),
+    Duration::from_millis(2500),
 ];
 /// The mean time between announcements after the burst.
 pub const REFRESH: Duration = Duration::from_mins(1);
@@ -48,6 +46,8 @@ pub const PACED_PER_SECOND: u32 = 500;
 pub const ANSWERS_PER_ASKER: u32 = 10;
 /// Answers a second to all askers.
 pub const ANSWERS_PER_SECOND: u32 = 5000;
+/// Frames of a round, at most.
+const MOST_IN_ROUND: u32 = 2;
 /// Frames that may wait to be sent besides announcements; more are not answered.
 const OUTBOX: usize = 128;
 
@@ -57,9 +57,9 @@ pub struct Announcer {
     mac: MacAddr,
     siblings: Vec<MacAddr>,
     link: bool,
-    vips: HashMap<Ipv4Addr, Vip>,
+    vips: HashMap<IpAddr, Vip>,
     /// One entry for each VIP: when it is next announced.
-    due: BinaryHeap<Reverse<(Instant, Ipv4Addr)>>,
+    due: BinaryHeap<Reverse<(Instant, IpAddr)>>,
     outbox: VecDeque<Outgoing>,
     pace: Pace,
     answers: Pace,
@@ -78,12 +78,35 @@ struct Vip {
 /// A frame to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The frame.
-    pub bytes: [u8; FRAME_LEN],
+    /// The frame and what follows it; see [`Self::frame`].
+    bytes: [u8; ndp::FRAME_LEN],
+    len: usize,
     /// The VIP it is about.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// What it is for.
     pub purpose: Purpose,
+}
+
+impl Outgoing {
+    fn new<const N: usize>((from, len): ([u8; N], usize), vip: IpAddr, purpose: Purpose) -> Self {
+        let mut bytes = [0; ndp::FRAME_LEN];
+        bytes[..len].copy_from_slice(&from[..len]);
+        Self { bytes, len, vip, purpose }
+    }
+
+    fn arp(frame: &arp::Frame, vip: Ipv4Addr, purpose: Purpose) -> Self {
+        Self::new((arp::encode(frame), arp::FRAME_LEN), vip.into(), purpose)
+    }
+
+    fn ndp(frame: &ndp::Frame, vip: Ipv6Addr, purpose: Purpose) -> Self {
+        Self::new(ndp::encode(frame), vip.into(), purpose)
+    }
+
+    /// The frame, Ethernet header included.
+    #[must_use]
+    pub fn frame(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// What a frame is sent for.
@@ -103,13 +126,13 @@ pub enum Heard {
     /// It is none of our business.
     Ignored,
     /// It asked for a VIP, and an answer is on its way.
-    Answered(Ipv4Addr),
+    Answered(IpAddr),
     /// It asked for a VIP more often than is answered.
-    Limited(Ipv4Addr),
+    Limited(IpAddr),
     /// Somebody else claims a VIP.
     Conflict {
         /// The VIP.
-        vip: Ipv4Addr,
+        vip: IpAddr,
         /// Who claims it.
         mac: MacAddr,
         /// Whether we announce it once more to defend it; at most once per [`DEFEND_INTERVAL`].
@@ -135,7 +158,7 @@ impl Announcer {
     }
 
     /// Announces exactly `vips` from now on: gains those that are new, loses those that are gone.
-    pub fn set_owned(&mut self, vips: &BTreeSet<Ipv4Addr>, now: Instant) {
+    pub fn set_owned(&mut self, vips: &BTreeSet<IpAddr>, now: Instant) {
         self.vips.retain(|vip, _| vips.contains(vip));
         self.due.retain(|Reverse((_, vip))| vips.contains(vip));
         self.outbox.retain(|waiting| vips.contains(&waiting.vip));
@@ -145,7 +168,7 @@ impl Announcer {
     }
 
     /// Starts announcing `vip`: at once, then repeated. No effect on one that is announced already.
-    pub fn gain(&mut self, vip: Ipv4Addr, now: Instant) {
+    pub fn gain(&mut self, vip: IpAddr, now: Instant) {
         if let std::collections::hash_map::Entry::Vacant(entry) = self.vips.entry(vip) {
             entry.insert(Vip { since: now, rounds: 0, defended: None });
             self.due.push(Reverse((now, vip)));
@@ -153,7 +176,7 @@ impl Announcer {
     }
 
     /// Stops announcing `vip` and answering for it.
-    pub fn lose(&mut self, vip: Ipv4Addr) {
+    pub fn lose(&mut self, vip: IpAddr) {
         self.vips.remove(&vip);
         self.due.retain(|Reverse((_, other))| *other != vip);
         self.outbox.retain(|waiting| waiting.vip != vip);
@@ -194,7 +217,7 @@ impl Announcer {
             return Some(now);
         }
         let Reverse((due, _)) = self.due.peek()?;
-        Some((*due).max(self.pace.ready_at(2, now)))
+        Some((*due).max(self.pace.ready_at(MOST_IN_ROUND, now)))
     }
 
     /// Takes one frame due at `now`; call until it returns `None`.
@@ -206,56 +229,85 @@ impl Announcer {
             return Some(waiting);
         }
         let Reverse((due, vip)) = *self.due.peek()?;
-        if due > now || !self.pace.take(2, now) {
+        if due > now || self.pace.ready_at(MOST_IN_ROUND, now) > now {
             return None;
         }
         self.due.pop();
         let state = self.vips.get_mut(&vip)?;
         state.rounds += 1;
         self.due.push(Reverse((state.next_round(vip, now), vip)));
-        self.post(arp::announcement_reply(self.mac, vip), vip, Purpose::Announce);
-        Some(outgoing(&arp::announcement(self.mac, vip), vip, Purpose::Announce))
+        self.pace.take(if vip.is_ipv4() { MOST_IN_ROUND } else { 1 }, now);
+        if let IpAddr::V4(vip) = vip {
+            self.post(Outgoing::arp(&arp::announcement_reply(self.mac, vip), vip, Purpose::Announce));
+        }
+        Some(announcement(self.mac, vip))
     }
 
     /// Takes in one received frame, and may have an answer to send.
     pub fn on_frame(&mut self, bytes: &[u8], now: Instant) -> Heard {
-        let frame = match arp::decode(bytes) {
-            Ok(frame) if self.is_ours(&frame) => return Heard::Dropped(DropReason::Own),
-            Ok(frame) => frame,
-            Err(reason) => return Heard::Dropped(reason),
+        let heard = match arp::decode(bytes) {
+            Ok(frame) => Ok(self.on_arp(&frame, now)),
+            Err(DropReason::Foreign) => ndp::decode(bytes).map(|frame| self.on_ndp(&frame, now)),
+            Err(reason) => Err(reason),
         };
-        if self.vips.contains_key(&frame.sender_ip) {
-            return self.contest(frame.sender_ip, frame.sender_mac, now);
+        heard.unwrap_or_else(Heard::Dropped)
+    }
+
+    fn on_arp(&mut self, frame: &arp::Frame, now: Instant) -> Heard {
+        if self.are_ours([frame.source, frame.sender_mac]) {
+            return Heard::Dropped(DropReason::Own);
+        }
+        if self.vips.contains_key(&frame.sender_ip.into()) {
+            return self.contest(frame.sender_ip.into(), frame.sender_mac, now);
         }
         let for_us = frame.destination == BROADCAST || frame.destination == self.mac;
-        if for_us && frame.operation == Operation::Request && self.vips.contains_key(&frame.target_ip) {
-            return self.answer(&frame, now);
+        if !for_us || frame.operation != Operation::Request || !self.vips.contains_key(&frame.target_ip.into()) {
+            return Heard::Ignored;
         }
-        Heard::Ignored
+        // Probes included (RFC 5227 §2.1.1).
+        let vip = frame.target_ip;
+        let answer = arp::answer(self.mac, vip, frame.sender_mac, frame.sender_ip);
+        self.answer(Outgoing::arp(&answer, vip, Purpose::Answer), frame.sender_mac, now)
     }
 
-    fn is_ours(&self, frame: &Frame) -> bool {
-        [frame.source, frame.sender_mac].iter().any(|mac| *mac == self.mac || self.siblings.contains(mac))
+    /// The same for Neighbor Discovery: who asks is answered, who asks whether we are still there too, and who probes
+    /// for a duplicate learns that it is one.
+    fn on_ndp(&mut self, frame: &ndp::Frame, now: Instant) -> Heard {
+        if self.are_ours([frame.source, frame.sender_mac()]) {
+            return Heard::Dropped(DropReason::Own);
+        }
+        if let Some(vip) = frame.claim().filter(|ip| self.vips.contains_key(&IpAddr::V6(*ip))) {
+            return self.contest(vip.into(), frame.sender_mac(), now);
+        }
+        let for_us = frame.receiver_ip == frame.target || frame.receiver_ip == ndp::solicited_node(frame.target);
+        let asks = matches!(frame.message, Message::Solicitation { .. });
+        if !for_us || !asks || !self.vips.contains_key(&frame.target.into()) {
+            return Heard::Ignored;
+        }
+        let answer = ndp::answer(self.mac, frame);
+        self.answer(Outgoing::ndp(&answer, frame.target, Purpose::Answer), frame.sender_mac(), now)
     }
 
-    /// Answers a request, probes included (RFC 5227 §2.1.1).
-    fn answer(&mut self, request: &Frame, now: Instant) -> Heard {
-        let vip = request.target_ip;
-        let admitted = self.askers.admit(request.sender_mac, vip, now) && self.answers.take(1, now);
-        let answer = arp::answer(self.mac, vip, request.sender_mac, request.sender_ip);
-        if admitted && self.post(answer, vip, Purpose::Answer) { Heard::Answered(vip) } else { Heard::Limited(vip) }
+    fn are_ours(&self, macs: [MacAddr; 2]) -> bool {
+        macs.iter().any(|mac| *mac == self.mac || self.siblings.contains(mac))
+    }
+
+    fn answer(&mut self, answer: Outgoing, asker: MacAddr, now: Instant) -> Heard {
+        let vip = answer.vip;
+        let admitted = self.askers.admit(asker, vip, now) && self.answers.take(1, now);
+        if admitted && self.post(answer) { Heard::Answered(vip) } else { Heard::Limited(vip) }
     }
 
     /// Somebody else says a VIP is theirs: says once that it is ours, and no more, lest it become an ARP war.
     ///
     /// Source: RFC 5227 §2.4 (b).
-    fn contest(&mut self, vip: Ipv4Addr, mac: MacAddr, now: Instant) -> Heard {
+    fn contest(&mut self, vip: IpAddr, mac: MacAddr, now: Instant) -> Heard {
         let state = self.vips.get_mut(&vip);
         let quiet = |at: Instant| now.saturating_duration_since(at) < DEFEND_INTERVAL;
         let defended = match state {
             Some(state) if !state.defended.is_some_and(quiet) => {
                 state.defended = Some(now);
-                self.post(arp::announcement(self.mac, vip), vip, Purpose::Announce)
+                self.post(announcement(self.mac, vip))
             }
             _ => false,
         };
@@ -263,10 +315,10 @@ impl Announcer {
     }
 
     /// Puts a frame in the outbox, if there is room.
-    fn post(&mut self, frame: Frame, vip: Ipv4Addr, purpose: Purpose) -> bool {
+    fn post(&mut self, frame: Outgoing) -> bool {
         let room = self.outbox.len() < OUTBOX;
         if room {
-            self.outbox.push_back(outgoing(&frame, vip, purpose));
+            self.outbox.push_back(frame);
         }
         room
     }
@@ -283,7 +335,7 @@ impl Announcer {
 
 impl Vip {
     /// When it is announced after `now`; rounds that pacing delayed past their time are not caught up on.
-    fn next_round(&self, vip: Ipv4Addr, now: Instant) -> Instant {
+    fn next_round(&self, vip: IpAddr, now: Instant) -> Instant {
         let next = SCHEDULE.iter().map(|offset| self.since + *offset).find(|at| *at > now);
         next.unwrap_or_else(|| now + refresh_after(vip, self.rounds))
     }
@@ -291,14 +343,18 @@ impl Vip {
 
 /// The time to the next refresh: spread by the VIP and the round, so that a thousand VIPs gained at one moment do not
 /// come back at one moment.
-fn refresh_after(vip: Ipv4Addr, round: u64) -> Duration {
+fn refresh_after(vip: IpAddr, round: u64) -> Duration {
     let spread = 2 * u64::try_from(REFRESH_JITTER.as_millis()).expect("some seconds");
-    let jitter = mix(u64::from(vip.to_bits()) << 32 ^ round) % (spread + 1);
+    let jitter = mix(fold(vip) ^ mix(round)) % (spread + 1);
     REFRESH.saturating_sub(REFRESH_JITTER) + Duration::from_millis(jitter)
 }
 
-fn outgoing(frame: &Frame, vip: Ipv4Addr, purpose: Purpose) -> Outgoing {
-    Outgoing { bytes: arp::encode(frame), vip, purpose }
+/// The first frame of a round.
+fn announcement(mac: MacAddr, vip: IpAddr) -> Outgoing {
+    match vip {
+        IpAddr::V4(vip) => Outgoing::arp(&arp::announcement(mac, vip), vip, Purpose::Announce),
+        IpAddr::V6(vip) => Outgoing::ndp(&ndp::announcement(mac, vip), vip, Purpose::Announce),
+    }
 }
 
 #[cfg(test)]

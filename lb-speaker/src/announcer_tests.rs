@@ -1,10 +1,12 @@
 //! The announcer by simulated time.
 
 use super::*;
+use crate::arp::Frame;
 
 const US: MacAddr = MacAddr(2, 0, 0, 0, 0, 1);
 const PEER: MacAddr = MacAddr(2, 0, 0, 0, 0, 9);
 const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
+const VIP4: IpAddr = IpAddr::V4(VIP);
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
 #[expect(clippy::disallowed_methods, reason = "a test's arbitrary start; all later times are computed")]
@@ -16,12 +18,12 @@ fn start() -> Instant {
 fn announcing(now: Instant) -> Announcer {
     let mut announcer = Announcer::new(US);
     announcer.set_link(true, now);
-    announcer.gain(VIP, now);
+    announcer.gain(VIP4, now);
     announcer
 }
 
 fn drain(announcer: &mut Announcer, now: Instant) -> Vec<Frame> {
-    std::iter::from_fn(|| announcer.poll_frame(now)).map(|out| arp::decode(&out.bytes).unwrap()).collect()
+    std::iter::from_fn(|| announcer.poll_frame(now)).map(|out| arp::decode(out.frame()).unwrap()).collect()
 }
 
 /// Runs until `end`; every frame with the time since `start`, in milliseconds.
@@ -46,7 +48,7 @@ fn a_gained_vip_is_announced_in_both_forms_on_schedule() {
     let now = start();
     let sent = run(&mut announcing(now), now, now + Duration::from_secs(10));
     let rounds: Vec<u128> = sent.iter().step_by(2).map(|(at, _)| *at).collect();
-    assert_eq!(rounds, [0, 20, 60, 140, 300, 620, 1200, 2300, 3400, 4500]);
+    assert_eq!(rounds, [0, 20, 60, 140, 300, 620, 1200, 2500]);
     for round in sent.chunks(2) {
         assert_eq!(round[0].1, arp::announcement(US, VIP));
         assert_eq!(round[1].1, arp::announcement_reply(US, VIP));
@@ -70,7 +72,7 @@ fn being_told_again_what_is_owned_sends_nothing() {
     let mut announcer = announcing(now);
     run(&mut announcer, now, now + Duration::from_secs(10));
     let later = now + Duration::from_secs(11);
-    announcer.set_owned(&BTreeSet::from([VIP]), later);
+    announcer.set_owned(&BTreeSet::from([VIP4]), later);
     announcer.set_link(true, later);
     announcer.set_mac(US, later);
     assert_eq!(drain(&mut announcer, later), []);
@@ -95,7 +97,7 @@ fn link_up_and_a_new_mac_start_the_burst_again() {
 fn a_lost_vip_is_neither_announced_nor_answered() {
     let now = start();
     let mut announcer = announcing(now);
-    announcer.lose(VIP);
+    announcer.lose(VIP4);
     assert_eq!(announcer.on_frame(&arp::encode(&ask(VIP)), now), Heard::Ignored);
     assert_eq!((drain(&mut announcer, now), announcer.next_deadline(now)), (vec![], None));
 }
@@ -107,7 +109,7 @@ fn a_question_is_answered_to_the_asker_alone() {
     run(&mut announcer, now, now);
     let probe = Frame { sender_ip: Ipv4Addr::UNSPECIFIED, ..ask(VIP) };
     for question in [ask(VIP), probe, Frame { destination: US, ..ask(VIP) }] {
-        assert_eq!(announcer.on_frame(&arp::encode(&question), now), Heard::Answered(VIP));
+        assert_eq!(announcer.on_frame(&arp::encode(&question), now), Heard::Answered(VIP4));
         assert_eq!(drain(&mut announcer, now), [arp::answer(US, VIP, PEER, question.sender_ip)]);
     }
 }
@@ -135,7 +137,8 @@ fn one_asker_cannot_have_more_than_ten_answers_a_second() {
     let now = start();
     let mut announcer = announcing(now);
     run(&mut announcer, now, now);
-    let answered = (0..50).filter(|_| announcer.on_frame(&arp::encode(&ask(VIP)), now) == Heard::Answered(VIP)).count();
+    let answered =
+        (0..50).filter(|_| announcer.on_frame(&arp::encode(&ask(VIP)), now) == Heard::Answered(VIP4)).count();
     assert_eq!((answered, drain(&mut announcer, now).len()), (10, 10));
 }
 
@@ -148,7 +151,7 @@ fn a_foreign_claim_is_contested_once_in_ten_seconds() {
         for claim in [arp::announcement(PEER, VIP), arp::announcement_reply(PEER, VIP)] {
             let first_of_pair = claim.operation == Operation::Request;
             let now = now + Duration::from_secs(seconds);
-            let expected = Heard::Conflict { vip: VIP, mac: PEER, defended: defended && first_of_pair };
+            let expected = Heard::Conflict { vip: VIP4, mac: PEER, defended: defended && first_of_pair };
             assert_eq!(announcer.on_frame(&arp::encode(&claim), now), expected, "after {seconds} s");
             let sent = if defended && first_of_pair { vec![arp::announcement(US, VIP)] } else { vec![] };
             assert_eq!(drain(&mut announcer, now), sent, "after {seconds} s");
@@ -159,7 +162,7 @@ fn a_foreign_claim_is_contested_once_in_ten_seconds() {
 #[test]
 fn many_vips_are_announced_at_once_up_to_the_burst_and_then_evenly() {
     let now = start();
-    let vips: BTreeSet<Ipv4Addr> = (0..2000).map(|n| Ipv4Addr::from_bits(VIP.to_bits() + n)).collect();
+    let vips: BTreeSet<IpAddr> = (0..2000).map(|n| Ipv4Addr::from_bits(VIP.to_bits() + n).into()).collect();
     let mut announcer = Announcer::new(US);
     announcer.set_link(true, now);
     announcer.set_owned(&vips, now);
@@ -169,6 +172,78 @@ fn many_vips_are_announced_at_once_up_to_the_burst_and_then_evenly() {
         let within = sent.iter().filter(|(at, _)| (1 + second * 1000..=1000 + second * 1000).contains(at)).count();
         assert!(within <= 502, "{within} frames in second {second}");
     }
-    let first: BTreeSet<Ipv4Addr> = sent.iter().take(2 * vips.len()).map(|(_, frame)| frame.sender_ip).collect();
+    let first: BTreeSet<IpAddr> = sent.iter().take(2 * vips.len()).map(|(_, frame)| frame.sender_ip.into()).collect();
     assert_eq!(first, vips, "nobody is announced twice before everybody was announced once");
+}
+
+const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+const PEER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+
+fn announcing_ipv6(now: Instant) -> Announcer {
+    let mut announcer = Announcer::new(US);
+    announcer.set_link(true, now);
+    announcer.gain(VIP6.into(), now);
+    announcer
+}
+
+fn drain_ndp(announcer: &mut Announcer, now: Instant) -> Vec<ndp::Frame> {
+    std::iter::from_fn(|| announcer.poll_frame(now)).map(|out| ndp::decode(out.frame()).unwrap()).collect()
+}
+
+fn hear(announcer: &mut Announcer, frame: &ndp::Frame, now: Instant) -> Heard {
+    let (bytes, len) = ndp::encode(frame);
+    announcer.on_frame(&bytes[..len], now)
+}
+
+fn solicit(receiver_ip: Ipv6Addr) -> ndp::Frame {
+    let sender_mac = Some(PEER);
+    ndp::Frame {
+        sender_ip: PEER6,
+        receiver_ip,
+        message: Message::Solicitation { sender_mac },
+        ..ndp::probe(PEER, VIP6)
+    }
+}
+
+#[test]
+fn an_ipv6_vip_is_announced_on_the_same_schedule() {
+    let now = start();
+    let mut announcer = announcing_ipv6(now);
+    for offset in SCHEDULE {
+        assert_eq!(announcer.next_deadline(now + offset), Some(now + offset));
+        assert_eq!(drain_ndp(&mut announcer, now + offset), [ndp::announcement(US, VIP6)]);
+    }
+}
+
+#[test]
+fn solicitations_reachability_checks_and_probes_for_duplicates_are_answered() {
+    let now = start();
+    let mut announcer = announcing_ipv6(now);
+    drain_ndp(&mut announcer, now);
+    let to_us = ndp::Frame { destination: US, ..solicit(VIP6) };
+    for question in [solicit(ndp::solicited_node(VIP6)), to_us, ndp::probe(PEER, VIP6)] {
+        assert_eq!(hear(&mut announcer, &question, now), Heard::Answered(VIP6.into()), "{question:?}");
+        assert_eq!(drain_ndp(&mut announcer, now), [ndp::answer(US, &question)]);
+    }
+    let elsewhere = ndp::Frame { target: PEER6, ..solicit(PEER6) };
+    for (frame, expected) in [
+        (elsewhere, Heard::Ignored),
+        (solicit(ndp::ALL_NODES), Heard::Ignored),
+        (ndp::announcement(US, VIP6), Heard::Dropped(DropReason::Own)),
+    ] {
+        assert_eq!(hear(&mut announcer, &frame, now), expected, "{frame:?}");
+        assert_eq!(drain_ndp(&mut announcer, now), []);
+    }
+}
+
+#[test]
+fn a_foreign_advertisement_is_contested_once_in_ten_seconds() {
+    let now = start();
+    let mut announcer = announcing_ipv6(now);
+    drain_ndp(&mut announcer, now);
+    for defended in [true, false] {
+        let heard = hear(&mut announcer, &ndp::announcement(PEER, VIP6), now);
+        assert_eq!(heard, Heard::Conflict { vip: VIP6.into(), mac: PEER, defended });
+        assert_eq!(drain_ndp(&mut announcer, now).len(), usize::from(defended));
+    }
 }

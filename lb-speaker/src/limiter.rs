@@ -2,7 +2,7 @@
 //!
 //! Pure; neither allocates after it was made.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use crate::arp::MacAddr;
@@ -50,7 +50,7 @@ pub(crate) struct Askers {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     asker: MacAddr,
-    vip: Ipv4Addr,
+    vip: IpAddr,
     since: Option<Instant>,
     count: u32,
 }
@@ -61,12 +61,12 @@ impl Askers {
 
     /// At most `per_second` for one asker and VIP.
     pub(crate) fn new(per_second: u32) -> Self {
-        let empty = Slot { asker: crate::arp::ZERO, vip: Ipv4Addr::UNSPECIFIED, since: None, count: 0 };
+        let empty = Slot { asker: crate::arp::ZERO, vip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), since: None, count: 0 };
         Self { slots: vec![empty; Self::SLOTS].into_boxed_slice(), per_second }
     }
 
     /// Counts one question; whether it may be answered.
-    pub(crate) fn admit(&mut self, asker: MacAddr, vip: Ipv4Addr, now: Instant) -> bool {
+    pub(crate) fn admit(&mut self, asker: MacAddr, vip: IpAddr, now: Instant) -> bool {
         let slot = &mut self.slots[place(asker, vip)];
         let current = slot.asker == asker
             && slot.vip == vip
@@ -79,10 +79,19 @@ impl Askers {
     }
 }
 
-fn place(asker: MacAddr, vip: Ipv4Addr) -> usize {
+fn place(asker: MacAddr, vip: IpAddr) -> usize {
     let asker = asker.octets().into_iter().fold(0, |number, octet| number << 8 | u64::from(octet));
-    let mixed = mix(asker ^ (u64::from(vip.to_bits()) << 29));
+    let mixed = mix(asker ^ mix(fold(vip)));
     usize::try_from(mixed % Askers::SLOTS as u64).expect("a place is below the number of slots")
+}
+
+/// An address as one number; different ones of one subnet differ.
+pub(crate) fn fold(ip: IpAddr) -> u64 {
+    let octets = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    octets.into_iter().fold(0, |number, octet| number.rotate_left(8) ^ u64::from(octet))
 }
 
 /// Spreads the bits of a number evenly (the finalizer of `splitmix64`); not for secrets.
@@ -115,9 +124,9 @@ mod tests {
     #[test]
     fn an_asker_is_limited_for_each_vip_and_second() {
         let (mut askers, now) = (Askers::new(10), epoch());
-        let (asker, vip) = (MacAddr(2, 0, 0, 0, 0, 9), Ipv4Addr::new(192, 0, 2, 1));
+        let (asker, vip) = (MacAddr(2, 0, 0, 0, 0, 9), IpAddr::from([192, 0, 2, 1]));
         assert_eq!((0..50).filter(|_| askers.admit(asker, vip, now)).count(), 10);
-        assert!(askers.admit(asker, Ipv4Addr::new(192, 0, 2, 2), now), "another VIP");
+        assert!(askers.admit(asker, IpAddr::from([192, 0, 2, 2]), now), "another VIP");
         assert!(askers.admit(MacAddr(2, 0, 0, 0, 0, 8), vip, now), "another asker");
         assert!(askers.admit(asker, vip, now + Duration::from_secs(1)), "another second");
     }

@@ -1,12 +1,12 @@
 //! The speaker's metrics: `MetalLB`'s names, so that dashboards and alerts keep working, and a few of our own.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::arp::DropReason;
+use crate::dropped::DropReason;
 use crate::plan::PoolUsage;
 
 /// Everything the speaker counts.
@@ -56,11 +56,11 @@ pub struct Announced {
 /// The counters of one VIP, ready to be counted up without a look-up.
 #[derive(Clone, Debug)]
 pub struct VipCounters {
-    /// ARP requests received.
+    /// ARP requests and neighbour solicitations received.
     pub requests: IntCounter,
-    /// ARP replies sent to askers.
+    /// ARP replies and neighbour advertisements sent to askers.
     pub responses: IntCounter,
-    /// Gratuitous ARP frames sent.
+    /// Gratuitous ARP and unsolicited neighbour advertisements sent.
     pub gratuitous: IntCounter,
     /// Frames in which somebody else claimed it.
     pub conflicts: IntCounter,
@@ -114,19 +114,19 @@ impl SpeakerMetrics {
             )?,
             conflicts: counters(
                 "ferrogate_speaker_conflicts_total",
-                "ARP frames in which somebody else claimed an announced address.",
+                "ARP and ND frames in which somebody else claimed an announced address.",
                 "ip",
             )?,
             frames_dropped: counters(
                 "ferrogate_speaker_frames_dropped_total",
-                "Received ARP frames dropped, by reason.",
+                "Received ARP and ND frames dropped, by reason.",
                 "reason",
             )?,
             answers_limited: counter(
                 "ferrogate_speaker_answers_limited_total",
-                "ARP requests not answered because their sender asked too often.",
+                "ARP and ND requests not answered because their sender asked too often.",
             )?,
-            send_errors: counter("ferrogate_speaker_send_errors_total", "ARP frames that could not be sent.")?,
+            send_errors: counter("ferrogate_speaker_send_errors_total", "ARP and ND frames that could not be sent.")?,
             shown: Mutex::default(),
         }))
     }
@@ -168,7 +168,7 @@ impl SpeakerMetrics {
 
     /// The counters of one VIP.
     #[must_use]
-    pub fn vip(&self, vip: Ipv4Addr) -> VipCounters {
+    pub fn vip(&self, vip: IpAddr) -> VipCounters {
         let ip = &[vip.to_string()];
         VipCounters {
             requests: self.requests_received.with_label_values(ip),

@@ -322,7 +322,7 @@ fn a_question_from_another_vlan_is_not_answered() {
         *frame == arp::answer(mac, VIP, peer.mac, PEER_IP)
     });
     assert_eq!(node.metrics.dropped(DropReason::VlanTagged).get(), 1);
-    let counters = node.metrics.vip(VIP);
+    let counters = node.metrics.vip(VIP.into());
     assert_eq!((counters.requests.get(), counters.responses.get()), (1, 1));
     assert!(counters.gratuitous.get() >= 2);
     node.stop();

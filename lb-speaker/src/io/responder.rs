@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -37,7 +37,7 @@ pub(super) struct Port {
     /// The hardware addresses of this machine's other interfaces.
     pub(super) siblings: Vec<MacAddr>,
     /// The VIPs.
-    pub(super) vips: BTreeSet<Ipv4Addr>,
+    pub(super) vips: BTreeSet<IpAddr>,
     /// Its socket, given with the first table that has the interface.
     pub(super) socket: Option<ArpSocket>,
 }
@@ -50,7 +50,7 @@ pub(super) enum Notice {
     /// Somebody else claims a VIP; told at most once per VIP and [`crate::announcer::DEFEND_INTERVAL`].
     Conflict {
         /// The VIP.
-        vip: Ipv4Addr,
+        vip: IpAddr,
         /// Who claims it.
         mac: MacAddr,
     },
@@ -122,7 +122,7 @@ struct Line {
     index: u32,
     socket: ArpSocket,
     announcer: Announcer,
-    counters: HashMap<Ipv4Addr, VipCounters>,
+    counters: HashMap<IpAddr, VipCounters>,
     lost: bool,
 }
 
@@ -213,7 +213,7 @@ impl Loop {
 
     fn send(&mut self, at: usize, out: &Outgoing) {
         let line = &mut self.lines[at];
-        match line.socket.send(&out.bytes) {
+        match line.socket.send(out.frame()) {
             Ok(()) => {
                 if let Some(counters) = line.counters.get(&out.vip) {
                     match out.purpose {

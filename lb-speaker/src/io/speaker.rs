@@ -43,7 +43,7 @@ pub(super) struct Speaker {
     snapshot: Option<Arc<Snapshot>>,
     plan: Plan,
     /// Who else claims our VIPs, and when that was heard last.
-    rivals: BTreeMap<Ipv4Addr, (MacAddr, Instant)>,
+    rivals: BTreeMap<IpAddr, (MacAddr, Instant)>,
     /// Named interfaces that were said to be missing.
     missing: BTreeSet<String>,
     /// Whether a socket could not be opened, which may work later.
@@ -227,7 +227,14 @@ impl Speaker {
             };
             let siblings = self.found.iter().filter(|other| other.index != index).map(|other| other.mac);
             let siblings = siblings.filter(|mac| *mac != link.mac && *mac != crate::arp::ZERO).collect();
-            table.push(Port { index, mac: link.mac, ready: link.ready, siblings, vips, socket });
+            table.push(Port {
+                index,
+                mac: link.mac,
+                ready: link.ready,
+                siblings,
+                vips: vips.into_iter().map(IpAddr::V4).collect(),
+                socket,
+            });
         }
         self.open = table.iter().map(|port| port.index).collect();
         self.responder.set(table);
@@ -273,10 +280,8 @@ impl Speaker {
                 let message = format!("announcing from node {:?} with protocol \"layer2\"", self.options.node);
                 report.events.push(Event { object: object.clone(), severity: None, reason: "nodeAssigned", message });
             }
-            if let IpAddr::V4(vip) = ip
-                && let Some((mac, _)) = self.rivals.get(&vip)
-            {
-                let message = format!("{mac} also claims {vip}; find that device and change its address");
+            if let Some((mac, _)) = self.rivals.get(&ip) {
+                let message = format!("{mac} also claims {ip}; find that device and change its address");
                 let severity = Some(Severity::Warning);
                 let problem = Problem::warning(object.clone(), FieldPath::root(), &message);
                 report.problems.push(self.snapshot.as_ref().map_or(problem.clone(), |it| it.placed(problem)));
