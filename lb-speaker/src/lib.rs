@@ -14,6 +14,7 @@
 pub mod allocator;
 pub mod announcer;
 pub mod arp;
+pub mod candidates;
 pub mod claim;
 pub mod dropped;
 pub mod election;
