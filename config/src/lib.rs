@@ -9,6 +9,7 @@
 //! Pure: no I/O, no clock, no runtime. Past this crate nobody checks a value again: an [`pool::AddressRange`] is
 //! never backward, a [`pool::PoolName`] never empty.
 
+pub mod annotation;
 pub mod diagnostic;
 pub mod legacy;
 pub mod manifest;

@@ -40,6 +40,9 @@ pub enum Fault {
     /// The TLS connection was made for another host (RFC 9110 §15.5.20).
     #[error("this connection is not for that host")]
     Misdirected,
+    /// The client's address may not come here.
+    #[error("you may not come here")]
+    Forbidden,
     /// No rule for this host and path.
     #[error("nothing is served here")]
     NoRoute,
@@ -72,6 +75,7 @@ impl Fault {
             Self::Path(_) | Self::BadRequest => 400,
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
+            Self::Forbidden => 403,
             Self::Misdirected => 421,
             Self::NoRoute => 404,
             Self::NoEndpoint | Self::Overloaded => 503,
@@ -90,6 +94,7 @@ impl Fault {
             | Self::BadRequest
             | Self::RequestTimeout
             | Self::BodyTooLarge
+            | Self::Forbidden
             | Self::Misdirected
             | Self::NoRoute => Culprit::Client,
             Self::NoEndpoint | Self::ConnectFailed | Self::BadAnswer | Self::BackendTimeout => Culprit::Backend,
@@ -136,6 +141,7 @@ pub struct Page {
 pub const fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",

@@ -14,6 +14,7 @@ pub mod backend;
 pub mod certs;
 pub mod compile;
 pub mod endpoints;
+pub mod filter;
 pub mod gate;
 pub mod headers;
 pub mod host;

@@ -20,6 +20,7 @@ use hashbrown::HashMap;
 use crate::backend::{BackendProblem, PortRef};
 use crate::certs::CertTable;
 use crate::endpoints::Endpoints;
+use crate::filter::RoutePlan;
 use crate::host::{HostMatch, parent};
 use crate::path::{PathMatch, PathType};
 
@@ -38,6 +39,8 @@ pub struct Route {
     pub path: PathMatch,
     /// Who serves it.
     pub endpoints: Arc<Endpoints>,
+    /// What its annotations ask for; `None` if they ask for nothing.
+    pub plan: Option<Arc<RoutePlan>>,
 }
 
 impl Route {

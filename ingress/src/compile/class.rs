@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use super::CompileOptions;
 use super::finding::{Finding, Part};
 
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+pub(super) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// The classes of one snapshot.

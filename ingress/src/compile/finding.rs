@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use config::annotation::AnnotationProblem;
 use config::diagnostic::{Problem, Severity};
 use config::object::{FieldPath, ObjectRef, Step};
 use config::report::Event;
@@ -29,6 +30,12 @@ impl Finding {
     /// It is done, and probably not what was meant.
     pub(super) fn warning(object: ObjectRef, field: &[Part], reason: &'static str, message: impl fmt::Display) -> Self {
         Self { severity: Severity::Warning, ..Self::error(object, field, reason, message) }
+    }
+
+    /// Something about an annotation.
+    pub(super) fn annotation(object: ObjectRef, problem: AnnotationProblem) -> Self {
+        let field = FieldPath::of(["metadata", "annotations"]).key(&problem.key);
+        Self { object, field, severity: problem.severity, reason: "Annotation", message: problem.message }
     }
 
     /// For people at a terminal.

@@ -9,6 +9,7 @@ use super::finding::{Finding, Part};
 use super::plan::{Backend, IngressPlan};
 use crate::backend::BackendProblem;
 use crate::endpoints::Endpoints;
+use crate::filter::RoutePlan;
 use crate::host::HostMatch;
 use crate::path::{PathMatch, PathType};
 use crate::routes::{HostTable, Route};
@@ -103,10 +104,22 @@ fn claims(plans: &[Arc<IngressPlan>]) -> BTreeMap<HostMatch, Vec<Claim>> {
             claims.entry(rule.host.clone()).or_default().push(Claim { plan: Arc::clone(plan), rule: Some(at) });
         }
     }
+    // A name of its own is worth more than an alias.
+    let aliases: Vec<_> = plans.iter().flat_map(aliases).filter(|(host, _)| !claims.contains_key(host)).collect();
+    for (host, claim) in aliases {
+        claims.entry(host).or_default().push(claim);
+    }
     for plan in plans.iter().filter(|plan| plan.is_catch_all()) {
         claims.entry(HostMatch::Any).or_default().push(Claim { plan: Arc::clone(plan), rule: None });
     }
     claims
+}
+
+/// The rules of an Ingress under its other names.
+fn aliases(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, Claim)> {
+    let hosts = plan.annotations.aliases.iter().filter_map(|alias| HostMatch::parse(alias).ok());
+    let claim = |rule| Claim { plan: Arc::clone(plan), rule: Some(rule) };
+    hosts.flat_map(move |host| (0..plan.rules.len()).map(move |rule| (host.clone(), claim(rule))))
 }
 
 /// The backends that a host uses: those of its paths, then the default backends in question.
@@ -123,7 +136,9 @@ fn defaults(claims: &[Claim]) -> impl Iterator<Item = &Claim> {
 
 /// Makes the table of one host; `endpoints` are those of [`used`], in its order.
 fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -> HeldHost {
-    let mut merged = Merged { host, taken: HashMap::new(), shadowed: Vec::new() };
+    // A name with TLS; the certificate may be the default one (ingress-nginx redirects then as well).
+    let has_tls = *host != HostMatch::Any && claims.iter().any(|claim| !claim.plan.tls.is_empty());
+    let mut merged = Merged { host, has_tls, taken: HashMap::new(), shadowed: Vec::new() };
     let mut remaining = endpoints.iter();
     for claim in &claims {
         for ((path, backend), endpoints) in claim.paths().zip(&mut remaining) {
@@ -147,6 +162,7 @@ fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -
 /// The routes of one host so far.
 struct Merged<'a> {
     host: &'a HostMatch,
+    has_tls: bool,
     taken: HashMap<(String, PathType), Arc<Route>>,
     shadowed: Vec<Finding>,
 }
@@ -168,7 +184,8 @@ impl Merged<'_> {
             Entry::Vacant(free) => {
                 let (host, endpoints) = (self.host.clone(), Arc::clone(endpoints));
                 let ingress = claim.plan.name.clone();
-                free.insert(Arc::new(Route { ingress, host, path: path.clone(), endpoints }));
+                let plan = RoutePlan::of(&claim.plan.annotations, claim.plan.is_compat, self.has_tls, path);
+                free.insert(Arc::new(Route { ingress, host, path: path.clone(), endpoints, plan: plan.map(Arc::new) }));
             }
         }
     }

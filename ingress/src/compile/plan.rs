@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
+use config::annotation::Annotations;
 use config::object::{Kind, ObjectName, ObjectRef};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressTLS};
@@ -22,6 +23,9 @@ pub(super) struct IngressPlan {
     pub(super) default: Option<Backend>,
     pub(super) tls: Vec<Tls>,
     pub(super) findings: Vec<Finding>,
+    pub(super) annotations: Annotations,
+    /// Whether its class is `nginx`, so that what is not said is as ingress-nginx has it.
+    pub(super) is_compat: bool,
 }
 
 /// One element of `spec.rules` with a valid host.
@@ -76,7 +80,10 @@ impl IngressPlan {
             default: None,
             tls: Vec::new(),
             findings: Vec::new(),
+            annotations: Annotations::default(),
+            is_compat: class(source) == Some("nginx"),
         };
+        plan.read_annotations();
         let Some(spec) = &source.spec else { return plan };
         plan.default = spec.default_backend.as_ref().map(|backend| plan.backend(backend, None));
         for (at, rule) in spec.rules.iter().flatten().enumerate() {
@@ -86,6 +93,15 @@ impl IngressPlan {
             plan.add_tls(at, tls);
         }
         plan
+    }
+
+    fn read_annotations(&mut self) {
+        let source = Arc::clone(&self.source);
+        let Some(written) = &source.metadata.annotations else { return };
+        let (read, problems) = Annotations::read(written);
+        self.annotations = read;
+        let object = self.object();
+        self.findings.extend(problems.into_iter().map(|problem| Finding::annotation(object.clone(), problem)));
     }
 
     /// What the Ingress is called in reports.
@@ -223,10 +239,18 @@ impl Backend {
     }
 }
 
+/// The class that an Ingress names.
+fn class(source: &Ingress) -> Option<&str> {
+    let named = source.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
+    let annotated = || source.metadata.annotations.as_ref()?.get(super::class::CLASS_ANNOTATION).map(String::as_str);
+    named.or_else(annotated)
+}
+
 /// Whether a new version of an Ingress differs at most in what does not concern routing, such as its status.
 fn means_the_same(one: &Arc<Ingress>, other: &Arc<Ingress>) -> bool {
     let same_age = || one.metadata.creation_timestamp == other.metadata.creation_timestamp;
-    Arc::ptr_eq(one, other) || (one.spec == other.spec && same_age())
+    Arc::ptr_eq(one, other)
+        || (one.spec == other.spec && one.metadata.annotations == other.metadata.annotations && same_age())
 }
 
 fn port(service: &IngressServiceBackend) -> PortRef {

@@ -18,6 +18,7 @@ use super::upstream::Attempts;
 use super::wire::BodyFault;
 use crate::access::Entry;
 use crate::answer::Fault;
+use crate::filter::{Asked, RoutePlan, Verdict};
 use crate::gate::GateError;
 use crate::gate::authority::Authority;
 use crate::{headers, path};
@@ -36,6 +37,8 @@ pub(super) struct Exchange {
     request_id: String,
     /// The path to send, if it is not the one that came.
     rewritten: Option<String>,
+    /// Bytes of body so far.
+    body: u64,
     /// Whether the endpoint was asked for an upgrade.
     asked_upgrade: bool,
     pub(super) attempts: Attempts,
@@ -52,6 +55,7 @@ impl Exchange {
             host: String::new(),
             request_id: String::new(),
             rewritten: None,
+            body: 0,
             asked_upgrade: false,
             attempts: Attempts::default(),
             status: CLIENT_GONE,
@@ -63,7 +67,7 @@ impl Exchange {
         &mut self,
         session: &Session,
         find: impl FnOnce(&str, &str) -> Option<Arc<LocalRoute>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Verdict, Fault> {
         let request = session.req_header();
         self.request_id = headers::request_id(&request.headers, fastrand::u128(..));
         let host = match authority(request) {
@@ -85,9 +89,48 @@ impl Exchange {
             let query = query.map(|query| format!("?{query}")).unwrap_or_default();
             self.rewritten = Some(format!("{}{query}", path.sent()));
         }
-        let has_endpoints = !route.route.endpoints.list().is_empty();
-        self.route = Some(route);
-        if has_endpoints { Ok(()) } else { Err(Fault::NoEndpoint) }
+        let route = &*self.route.insert(route).route;
+        let has_endpoints = !route.endpoints.list().is_empty();
+        let Some(plan) = &route.plan else {
+            return if has_endpoints { Ok(Verdict::Pass) } else { Err(Fault::NoEndpoint) };
+        };
+        plan.judge(&Asked {
+            request,
+            authority: &self.host,
+            host: &host,
+            path: path.matched(),
+            tls: is_tls(session),
+            client: client(session),
+            has_endpoints,
+        })
+    }
+
+    /// What the annotations of the route ask for.
+    pub(super) fn plan(&self) -> Option<&RoutePlan> {
+        self.route.as_ref()?.route.plan.as_deref()
+    }
+
+    /// Counts a piece of the request's body; one that grows too large is a fault.
+    pub(super) fn count_body(&mut self, len: usize) -> Result<()> {
+        self.body = self.body.saturating_add(len as u64);
+        let limit = self.plan().and_then(RoutePlan::body_limit);
+        if limit.is_some_and(|limit| self.body > limit) { Err(status_error(413)) } else { Ok(()) }
+    }
+
+    /// Sets the fields of an answer that annotations ask for.
+    pub(super) fn decorate(&self, session: &Session, answer: &mut ResponseHeader) -> Result<()> {
+        let Some(plan) = self.plan() else { return Ok(()) };
+        let Some(fields) = plan.answer_fields(&session.req_header().headers) else { return Ok(()) };
+        for name in fields.remove {
+            answer.remove_header(&name);
+        }
+        for (name, value) in fields.set {
+            answer.insert_header(name, value)?;
+        }
+        if fields.varies {
+            answer.append_header(http::header::VARY, "Origin")?;
+        }
+        Ok(())
     }
 
     /// The route that was found.
@@ -125,6 +168,9 @@ impl Exchange {
         for (name, value) in plan.set {
             request.insert_header(name, value)?;
         }
+        for (name, value) in self.plan().into_iter().flat_map(RoutePlan::upstream_fields) {
+            request.insert_header(name.clone(), value.clone())?;
+        }
         Ok(())
     }
 
@@ -135,7 +181,8 @@ impl Exchange {
             return Err(status_error(502).into_up());
         };
         conn.open_tunnel();
-        session.set_read_timeout(Some(self.shared.timeouts.tunnel));
+        let read = self.plan().and_then(|plan| plan.timeouts().read);
+        session.set_read_timeout(Some(read.unwrap_or(self.shared.timeouts.tunnel)));
         Ok(())
     }
 
@@ -148,11 +195,26 @@ impl Exchange {
         let mut head = ResponseHeader::build(fault.status(), Some(4))?;
         head.insert_header(CONTENT_TYPE, page.content_type)?;
         head.insert_header(CONTENT_LENGTH, page.body.len())?;
+        self.decorate(session, &mut head)?;
         session.write_response_header(Box::new(head), is_head).await?;
         if is_head {
             return Ok(());
         }
         session.write_response_body(Some(page.body.into()), true).await
+    }
+
+    /// Answers with a head alone.
+    pub(super) async fn write_head(&mut self, session: &mut Session, status: u16, to: Option<&str>) -> Result<()> {
+        self.status = status;
+        let mut head = ResponseHeader::build(status, Some(8))?;
+        if let Some(to) = to {
+            head.insert_header(http::header::LOCATION, to)?;
+        }
+        if status != 204 {
+            head.insert_header(CONTENT_LENGTH, 0)?;
+        }
+        self.decorate(session, &mut head)?;
+        session.write_response_header(Box::new(head), true).await
     }
 
     /// Counts and logs the request; its answer is complete or never will be.
@@ -163,7 +225,7 @@ impl Exchange {
         let duration = self.started.elapsed();
         let recorder = self.route.as_ref().map_or(&self.shared.nobody, |local| &local.recorder);
         recorder.record(session.req_header().method.as_str(), status, duration.as_secs_f64());
-        if !log.is_on() {
+        if !log.is_on() || self.plan().is_some_and(RoutePlan::is_unlogged) {
             return;
         }
         self.attempts.end(session.upstream_body_bytes_received() as u64);
@@ -244,6 +306,7 @@ pub(super) fn status_error(status: u16) -> Box<Error> {
 pub(super) fn fault_of(error: &Error, body: Option<BodyFault>) -> Option<Fault> {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(400), _) => Some(Fault::BadRequest),
+        (ErrorType::HTTPStatus(413), _) => Some(Fault::BodyTooLarge),
         (ErrorType::HTTPStatus(404), _) => Some(Fault::NoRoute),
         (ErrorType::HTTPStatus(503), _) => Some(Fault::NoEndpoint),
         (_, ErrorSource::Downstream) => match (body, error.etype()) {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -34,6 +35,7 @@ use super::exchange::Exchange;
 use super::upstream::{self, MAX_TRIES};
 use super::{Timeouts, exchange, response};
 use crate::answer::Fault;
+use crate::filter::Verdict;
 use crate::metrics::{IngressMetrics, Recorder};
 use crate::routes::{Route, RouteTable};
 
@@ -189,7 +191,17 @@ impl ProxyHttp for Gateway {
         session.set_write_timeout(Some(timeouts.send));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
         let fault = match exchange.accept(session, |host, path| self.find(host, path)) {
-            Ok(()) => return Ok(false),
+            Ok(Verdict::Pass) => return Ok(false),
+            Ok(Verdict::Redirect(status, to)) => {
+                self.close_if_draining(session);
+                exchange.write_head(session, status, Some(&to)).await?;
+                return Ok(true);
+            }
+            Ok(Verdict::NoContent) => {
+                self.close_if_draining(session);
+                exchange.write_head(session, 204, None).await?;
+                return Ok(true);
+            }
             Err(fault) => fault,
         };
         self.answer(session, exchange, fault).await?;
@@ -201,7 +213,26 @@ impl ProxyHttp for Gateway {
         let Some(addr) = exchange.attempts.begin(&route.route.endpoints, self.now()) else {
             return Err(exchange::status_error(503));
         };
-        Ok(upstream::peer(addr, route.group, session.is_upgrade_req(), &self.shared.timeouts))
+        let mut peer = upstream::peer(addr, route.group, session.is_upgrade_req(), &self.shared.timeouts);
+        if let Some(plan) = &route.route.plan {
+            let timeouts = plan.timeouts();
+            let options = &mut peer.options;
+            options.connection_timeout = timeouts.connect.or(options.connection_timeout);
+            options.total_connection_timeout = timeouts.connect.or(options.total_connection_timeout);
+            options.read_timeout = timeouts.read.or(options.read_timeout);
+            options.write_timeout = timeouts.send.or(options.write_timeout);
+        }
+        Ok(peer)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.count_body(body.as_ref().map_or(0, Bytes::len))
     }
 
     async fn upstream_request_filter(
@@ -228,7 +259,7 @@ impl ProxyHttp for Gateway {
             self.close_if_draining(session);
         }
         response::clean(answer);
-        Ok(())
+        if answer.status.is_informational() { Ok(()) } else { exchange.decorate(session, answer) }
     }
 
     /// Nothing was sent, so any request may go to another endpoint.

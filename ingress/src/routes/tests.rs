@@ -22,6 +22,7 @@ fn route(host: &str, path: &str, kind: PathType) -> Arc<Route> {
         host: HostMatch::parse(host).unwrap(),
         path: PathMatch::new(path, kind).unwrap(),
         endpoints: Arc::new(Endpoints::new(key, [], Vec::new(), None)),
+        plan: None,
     })
 }
 

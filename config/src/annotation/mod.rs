@@ -1,0 +1,103 @@
+//! The annotations of an Ingress, as types.
+//!
+//! ```text
+//! nginx.ingress.kubernetes.io/NAME ─┐
+//!                                   ├─> Reader: one value per NAME ─> a family each ─> Annotations + problems
+//! ferrogate.io/NAME ────────────────┘
+//! ```
+//!
+//! Names and meanings are those of ingress-nginx. Where both prefixes carry a name, `ferrogate.io/` counts. A value
+//! that is wrong is reported at its key and has no effect, except where it controls access: then
+//! [`Annotations::denied`] is set, and the paths of this Ingress, and of no other, are answered with 503.
+//!
+//! Pure.
+
+mod cors;
+mod names;
+mod read;
+mod redirect;
+mod source;
+mod upstream;
+mod value;
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Severity;
+
+pub use cors::{Cors, Origins};
+pub use redirect::{Redirect, RedirectTo, SslRedirect};
+pub use source::Sources;
+pub use upstream::UpstreamTimeouts;
+
+use read::Reader;
+
+/// What annotations of ingress-nginx begin with.
+pub const NGINX_PREFIX: &str = "nginx.ingress.kubernetes.io/";
+
+/// What the annotations of one Ingress ask for; the default is that of an Ingress without any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations {
+    /// The largest request body in bytes, 0 for any (`proxy-body-size`).
+    pub body_size: Option<u64>,
+    /// Redirects from HTTP to HTTPS.
+    pub ssl: SslRedirect,
+    /// A redirect of every request (`temporal-redirect`, else `permanent-redirect`).
+    pub redirect: Option<Redirect>,
+    /// Where requests for `/` are sent (`app-root`), an absolute path.
+    pub app_root: Option<String>,
+    /// Other names of the hosts (`server-alias`), lower case.
+    pub aliases: Vec<String>,
+    /// Who may come (`allowlist-source-range`, `denylist-source-range`).
+    pub sources: Sources,
+    /// What browsers are told about other origins (`enable-cors`).
+    pub cors: Option<Cors>,
+    /// How long endpoints may take.
+    pub timeouts: UpstreamTimeouts,
+    /// The `Host` that endpoints are told (`upstream-vhost`).
+    pub upstream_vhost: Option<String>,
+    /// `X-Forwarded-Prefix` for endpoints.
+    pub forwarded_prefix: Option<String>,
+    /// Whether requests are not to be logged (`enable-access-log: "false"`).
+    pub unlogged: bool,
+    /// Whether something that guards these paths could not be understood or is not supported, so that nobody may pass.
+    pub denied: bool,
+}
+
+/// What is wrong with one annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnotationProblem {
+    /// The whole key, prefix included.
+    pub key: String,
+    /// `Error` if something asked for is not done.
+    pub severity: Severity,
+    /// A clause that says what was found and what to do.
+    pub message: String,
+}
+
+impl Annotations {
+    /// Reads the annotations of an Ingress; those under other prefixes are nobody's business here.
+    #[must_use]
+    pub fn read(written: &BTreeMap<String, String>) -> (Self, Vec<AnnotationProblem>) {
+        let mut reader = Reader::new(written);
+        let mut read = Self {
+            body_size: reader.value("proxy-body-size", value::size),
+            ssl: redirect::ssl(&mut reader),
+            redirect: redirect::redirect(&mut reader),
+            app_root: reader.value("app-root", redirect::app_root),
+            aliases: reader.value("server-alias", upstream::aliases).unwrap_or_default(),
+            sources: source::read(&mut reader),
+            cors: cors::read(&mut reader),
+            timeouts: upstream::timeouts(&mut reader),
+            upstream_vhost: reader.value("upstream-vhost", upstream::vhost),
+            forwarded_prefix: reader.value("x-forwarded-prefix", upstream::prefix),
+            unlogged: reader.value("enable-access-log", value::boolean) == Some(false),
+            denied: false,
+        };
+        let (problems, denied) = reader.finish();
+        read.denied = denied;
+        (read, problems)
+    }
+}
+
+#[cfg(test)]
+mod tests;

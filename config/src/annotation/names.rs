@@ -1,0 +1,196 @@
+//! Every name that ingress-nginx knows: what we do with it.
+
+/// What becomes of an annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It is read.
+    Used,
+    /// It is not supported and would keep somebody out: nobody passes. With what to do instead.
+    Guard(&'static str),
+    /// It is not supported and has no effect. With what to do instead.
+    Unsupported(&'static str),
+}
+
+/// The names that are read.
+pub(super) const USED: [&str; 31] = [
+    "allowlist-source-range",
+    "app-root",
+    "backend-protocol",
+    "cors-allow-credentials",
+    "cors-allow-headers",
+    "cors-allow-methods",
+    "cors-allow-origin",
+    "cors-expose-headers",
+    "cors-max-age",
+    "denylist-source-range",
+    "enable-access-log",
+    "enable-cors",
+    "force-ssl-redirect",
+    "permanent-redirect",
+    "permanent-redirect-code",
+    "preserve-trailing-slash",
+    "proxy-body-size",
+    "proxy-buffering",
+    "proxy-buffer-size",
+    "proxy-buffers-number",
+    "proxy-connect-timeout",
+    "proxy-read-timeout",
+    "proxy-request-buffering",
+    "proxy-send-timeout",
+    "server-alias",
+    "ssl-redirect",
+    "temporal-redirect",
+    "temporal-redirect-code",
+    "upstream-vhost",
+    "whitelist-source-range",
+    "x-forwarded-prefix",
+];
+
+/// Names by which access is controlled, or that would send requests to the wrong place if they had no effect.
+const GUARDS: [&str; 12] = [
+    "auth-type",
+    "auth-secret",
+    "auth-url",
+    "auth-signin",
+    "auth-snippet",
+    "auth-tls-secret",
+    "auth-tls-verify-client",
+    "auth-tls-match-cn",
+    "canary",
+    "enable-modsecurity",
+    "modsecurity-snippet",
+    "enable-owasp-core-rules",
+];
+
+const UNSUPPORTED: [&str; 67] = [
+    "affinity",
+    "affinity-canary-behavior",
+    "affinity-mode",
+    "auth-always-set-cookie",
+    "auth-cache-duration",
+    "auth-cache-key",
+    "auth-keepalive",
+    "auth-method",
+    "auth-proxy-set-headers",
+    "auth-realm",
+    "auth-request-redirect",
+    "auth-response-headers",
+    "auth-secret-type",
+    "auth-signin-redirect-param",
+    "auth-tls-error-page",
+    "auth-tls-pass-certificate-to-upstream",
+    "auth-tls-verify-depth",
+    "canary-by-cookie",
+    "canary-by-header",
+    "canary-by-header-pattern",
+    "canary-by-header-value",
+    "canary-weight",
+    "canary-weight-total",
+    "client-body-buffer-size",
+    "connection-proxy-header",
+    "custom-headers",
+    "custom-http-errors",
+    "default-backend",
+    "disable-proxy-intercept-errors",
+    "enable-global-auth",
+    "enable-opentelemetry",
+    "enable-rewrite-log",
+    "from-to-www-redirect",
+    "http2-push-preload",
+    "limit-allowlist",
+    "limit-burst-multiplier",
+    "limit-connections",
+    "limit-rate",
+    "limit-rate-after",
+    "limit-rpm",
+    "limit-rps",
+    "limit-whitelist",
+    "load-balance",
+    "mirror-host",
+    "mirror-request-body",
+    "mirror-target",
+    "proxy-cookie-domain",
+    "proxy-cookie-path",
+    "proxy-http-version",
+    "proxy-max-temp-file-size",
+    "proxy-next-upstream",
+    "proxy-next-upstream-timeout",
+    "proxy-next-upstream-tries",
+    "proxy-redirect-from",
+    "proxy-redirect-to",
+    "proxy-ssl-name",
+    "proxy-ssl-secret",
+    "proxy-ssl-server-name",
+    "proxy-ssl-verify",
+    "proxy-ssl-verify-depth",
+    "relative-redirects",
+    "rewrite-target",
+    "satisfy",
+    "service-upstream",
+    "ssl-passthrough",
+    "upstream-hash-by",
+    "use-regex",
+];
+
+/// Names that people write and ingress-nginx never knew, or no longer knows, with the right one.
+const MISTAKEN: [(&str, &str); 5] = [
+    ("client-max-body-size", "write proxy-body-size"),
+    ("secure-backends", "write backend-protocol: HTTPS"),
+    ("rate-limit", "write limit-rps"),
+    ("preserve-host", "the host is passed on as it is; remove it"),
+    ("websocket-services", "WebSocket needs no annotation; remove it"),
+];
+
+const SNIPPETS: [&str; 2] = ["configuration-snippet", "server-snippet"];
+
+/// Words of nginx's language by which a snippet keeps somebody out, or decides who is answered what.
+const GUARDING: [&str; 10] =
+    ["deny", "allow", "auth", "return", "limit", "satisfy", "secure_link", "internal", "lua", "ssl_"];
+
+/// What becomes of an annotation; `None` if nobody knows the name.
+pub(super) fn known(name: &str, value: &str) -> Option<Known> {
+    const NEVER_RUN: &str = "a snippet is never run; say the same with annotations of its own, and remove it";
+    if SNIPPETS.contains(&name) {
+        let guards = GUARDING.iter().any(|word| value.contains(word));
+        return Some(if guards { Known::Guard(NEVER_RUN) } else { Known::Unsupported(NEVER_RUN) });
+    }
+    if USED.contains(&name) {
+        return Some(Known::Used);
+    }
+    if GUARDS.contains(&name) {
+        return Some(Known::Guard(instead_of_guard(name)));
+    }
+    if let Some((_, instead)) = MISTAKEN.iter().find(|(mistaken, _)| *mistaken == name) {
+        return Some(Known::Unsupported(instead));
+    }
+    let is_family = |prefix: &str| name.starts_with(prefix);
+    let known = UNSUPPORTED.contains(&name) || ["session-cookie-", "upstream-hash-by-"].into_iter().any(is_family);
+    known.then_some(Known::Unsupported("remove it, or keep what needs it on ingress-nginx for now"))
+}
+
+fn instead_of_guard(name: &str) -> &'static str {
+    match name {
+        "canary" => "a canary served as a main route would take all its traffic; remove the Ingress for now",
+        _ => "use allowlist-source-range, or let the application decide, and remove it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_in_one_list() {
+        let lists = USED
+            .iter()
+            .chain(&GUARDS)
+            .chain(&SNIPPETS)
+            .chain(&UNSUPPORTED)
+            .chain(MISTAKEN.iter().map(|(name, _)| name));
+        let mut all: Vec<_> = lists.collect();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

@@ -1,0 +1,96 @@
+//! One value per name, and what is wrong with it.
+
+use std::collections::BTreeMap;
+
+use super::names::{self, Known};
+use super::{AnnotationProblem, NGINX_PREFIX, value};
+use crate::diagnostic::Severity;
+use crate::settings::ANNOTATION_PREFIX;
+use crate::suggest;
+
+/// The annotations of one object by name, whatever their prefix.
+pub(super) struct Reader<'a> {
+    /// Name to whole key and value.
+    values: BTreeMap<&'a str, (&'a str, &'a str)>,
+    problems: Vec<AnnotationProblem>,
+    denied: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(written: &'a BTreeMap<String, String>) -> Self {
+        let mut reader = Self { values: BTreeMap::new(), problems: Vec::new(), denied: false };
+        for prefix in [NGINX_PREFIX, ANNOTATION_PREFIX] {
+            for (key, value) in written {
+                if let Some(name) = key.strip_prefix(prefix) {
+                    reader.add(name, key, value);
+                }
+            }
+        }
+        reader
+    }
+
+    fn add(&mut self, name: &'a str, key: &'a str, value: &'a str) {
+        match names::known(name, value) {
+            Some(Known::Used) => {}
+            Some(Known::Guard(instead)) => return self.unsupported_guard(key, instead),
+            Some(Known::Unsupported(instead)) => {
+                return self.error(key, format!("{name} is not supported and has no effect; {instead}"));
+            }
+            None => {
+                let hint = suggest::hint(name, names::USED.iter().copied(), "remove it if it is a leftover");
+                return self.warn(key, format!("annotation {name} is unknown and has no effect; {hint}"));
+            }
+        }
+        let before = self.values.insert(name, (key, value));
+        if let Some((other, differs)) = before.filter(|(_, before)| *before != value) {
+            self.warn(other, format!("{key} says {value:?} and counts, so {differs:?} has no effect; remove one"));
+        }
+    }
+
+    /// The value of `name` if it is there and right; a wrong one is reported and has no effect.
+    pub(super) fn value<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let (key, value) = *self.values.get(name)?;
+        parse(value.trim()).map_err(|why| self.error(key, why)).ok()
+    }
+
+    /// As [`Self::value`] for what controls access: if it is wrong, nobody passes.
+    pub(super) fn guard<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let (key, value) = *self.values.get(name)?;
+        let deny = |why| {
+            self.denied = true;
+            self.error(key, format!("{why}; these paths are answered with 503 until it is right"));
+        };
+        parse(value.trim()).map_err(deny).ok()
+    }
+
+    /// A boolean that is false unless said otherwise.
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        self.value(name, value::boolean).unwrap_or_default()
+    }
+
+    /// Whether `name` is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    pub(super) fn finish(self) -> (Vec<AnnotationProblem>, bool) {
+        (self.problems, self.denied)
+    }
+
+    fn unsupported_guard(&mut self, key: &str, instead: &str) {
+        self.denied = true;
+        let message = format!(
+            "this guards access and is not supported, so these paths are answered with 503 and not served unguarded; \
+             {instead}"
+        );
+        self.error(key, message);
+    }
+
+    fn error(&mut self, key: &str, message: String) {
+        self.problems.push(AnnotationProblem { key: key.to_owned(), severity: Severity::Error, message });
+    }
+
+    fn warn(&mut self, key: &str, message: String) {
+        self.problems.push(AnnotationProblem { key: key.to_owned(), severity: Severity::Warning, message });
+    }
+}

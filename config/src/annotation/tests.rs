@@ -1,0 +1,150 @@
+use std::time::Duration;
+
+use super::*;
+
+fn read(pairs: &[(&str, &str)]) -> (Annotations, Vec<AnnotationProblem>) {
+    let with_prefix = |name: &str| if name.contains('/') { name.to_owned() } else { format!("{NGINX_PREFIX}{name}") };
+    let written = pairs.iter().map(|(name, value)| (with_prefix(name), (*value).to_owned())).collect();
+    Annotations::read(&written)
+}
+
+#[test]
+fn right_values_become_types() {
+    let (read, problems) = read(&[
+        ("proxy-body-size", "8m"),
+        ("ssl-redirect", "False"),
+        ("force-ssl-redirect", "1"),
+        ("temporal-redirect", "https://new.example$request_uri"),
+        ("temporal-redirect-code", "307"),
+        ("permanent-redirect", "https://never.example/"),
+        ("app-root", "/app"),
+        ("proxy-read-timeout", "3600"),
+        ("whitelist-source-range", "10.0.0.0/8, 2001:db8::1"),
+        ("denylist-source-range", "10.1.2.3"),
+        ("server-alias", "Www.Example, *.other.example"),
+        ("enable-access-log", "false"),
+    ]);
+    assert_eq!(problems, []);
+    assert_eq!(read.body_size, Some(8 << 20));
+    assert_eq!((read.ssl.redirect, read.ssl.force), (Some(false), true));
+    let to = RedirectTo::WithRequest("https://new.example".into(), String::new());
+    assert_eq!(read.redirect, Some(Redirect { status: 307, to }));
+    assert_eq!(read.app_root.as_deref(), Some("/app"));
+    assert_eq!(read.timeouts.read, Some(Duration::from_hours(1)));
+    assert_eq!(read.aliases, ["www.example", "*.other.example"]);
+    assert!(read.unlogged && !read.denied);
+    for (ip, admitted) in [
+        ("10.9.9.9", true),
+        ("10.1.2.3", false),
+        ("::ffff:10.9.9.9", true),
+        ("192.0.2.1", false),
+        ("2001:db8::1", true),
+    ] {
+        assert_eq!(read.sources.admit(ip.parse().unwrap()), admitted, "{ip}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_reported_at_its_key_and_has_no_effect() {
+    for (name, value, word) in [
+        ("proxy-body-size", "8 MB", "not a size"),
+        ("proxy-body-size", "-1", "not a size"),
+        ("proxy-body-size", "99999999999g", "not a size"),
+        ("ssl-redirect", "yes", "neither"),
+        ("permanent-redirect", "/path", "URL"),
+        ("permanent-redirect", "https://a.example/$host", "variable"),
+        ("permanent-redirect", "https://a.example/\r\nX: y", "percent-encode"),
+        ("permanent-redirect", "javascript://a", "URL"),
+        ("temporal-redirect-code", "308", "300 to 307"),
+        ("app-root", "https://a.example", "absolute path"),
+        ("app-root", "//evil.example", "absolute path"),
+        ("proxy-read-timeout", "60s", "seconds"),
+        ("proxy-connect-timeout", "0", "seconds"),
+        ("upstream-vhost", "a b", "not a host"),
+        ("x-forwarded-prefix", "/a\nb", "header field"),
+        ("server-alias", "~^a$", ""),
+        ("cors-allow-origin", "app.example", "not an origin"),
+        ("cors-max-age", "soon", "seconds"),
+        ("backend-protocol", "FCGI", "not supported"),
+    ] {
+        let (read, problems) = read(&[(name, value)]);
+        assert_eq!(read, Annotations::default(), "{name}: {value}");
+        assert_eq!(problems.len(), 1, "{name}: {value}");
+        assert_eq!(problems[0].key, format!("{NGINX_PREFIX}{name}"));
+        assert!(problems[0].message.contains(word), "{}", problems[0].message);
+        assert_eq!(problems[0].severity, Severity::Error);
+    }
+}
+
+#[test]
+fn what_guards_fails_closed() {
+    for (name, value) in [
+        ("whitelist-source-range", "10.0.0.0/8, nonsense"),
+        ("allowlist-source-range", ""),
+        ("denylist-source-range", "10.0.0.0/33"),
+        ("auth-url", "https://auth.example/"),
+        ("auth-tls-secret", "shop/ca"),
+        ("auth-type", "digest"),
+        ("configuration-snippet", "deny all;"),
+        ("ferrogate.io/auth-url", "https://auth.example/"),
+    ] {
+        let (read, problems) = read(&[(name, value)]);
+        assert!(read.denied, "{name}: {value}");
+        assert!(problems[0].message.contains("503"), "{}", problems[0].message);
+    }
+}
+
+#[test]
+fn our_prefix_counts_and_a_difference_is_told() {
+    let key = format!("{NGINX_PREFIX}proxy-body-size");
+    for (value, count) in [("2m", 1), ("1m", 0)] {
+        let (read, problems) = read(&[(&key, value), ("ferrogate.io/proxy-body-size", "1m")]);
+        assert_eq!(read.body_size, Some(1 << 20));
+        assert_eq!(problems.len(), count);
+        assert!(problems.iter().all(|problem| problem.key == key && problem.severity == Severity::Warning));
+    }
+}
+
+#[test]
+fn an_unknown_name_is_reported_with_the_near_one() {
+    for (name, word) in [
+        ("proxy-body-sise", "did you mean \"proxy-body-size\"?"),
+        ("ferrogate.io/ssl-redirct", "did you mean \"ssl-redirect\"?"),
+        ("client-max-body-size", "proxy-body-size"),
+        ("zzz", "unknown"),
+        ("load-balance", "not supported"),
+        ("configuration-snippet", "never run"),
+    ] {
+        let (read, problems) = read(&[(name, "1")]);
+        assert_eq!(read, Annotations::default(), "{name}");
+        assert!(problems[0].message.contains(word), "{}", problems[0].message);
+    }
+    assert_eq!(read(&[("kubernetes.io/ingress.class", "nginx"), ("cert-manager.io/issuer", "x")]).1, []);
+}
+
+#[test]
+fn origins_are_compared_whole() {
+    let (read, _) =
+        read(&[("enable-cors", "true"), ("cors-allow-origin", "https://a.example, https://*.b.example:8443")]);
+    let cors = read.cors.unwrap();
+    assert!(cors.credentials);
+    for (origin, admitted) in [
+        ("https://a.example", true),
+        ("HTTPS://A.example", true),
+        ("http://a.example", false),
+        ("https://a.example.evil", false),
+        ("https://x.b.example:8443", true),
+        ("https://x.y.b.example:8443", false),
+        ("https://evil/.b.example:8443", false),
+        ("null", false),
+    ] {
+        assert_eq!(cors.origins.admit(origin), admitted, "{origin}");
+    }
+}
+
+#[test]
+fn everybody_never_gets_cookies_and_an_unreadable_list_is_nobody() {
+    assert!(!read(&[("enable-cors", "true"), ("cors-allow-credentials", "true")]).0.cors.unwrap().credentials);
+    assert_eq!(read(&[("enable-cors", "true"), ("cors-allow-origin", "nonsense")]).0.cors, None);
+    assert_eq!(read(&[("cors-allow-origin", "https://a.example")]).0.cors, None);
+}

@@ -1,0 +1,52 @@
+//! How endpoints are asked: timeouts, `upstream-vhost`, `x-forwarded-prefix`; and `server-alias`.
+
+use std::time::Duration;
+
+use super::read::Reader;
+use super::value;
+use crate::names;
+
+/// How long endpoints may take; `None` leaves it to the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// To accept a connection.
+    pub connect: Option<Duration>,
+    /// Between two reads of an answer.
+    pub read: Option<Duration>,
+    /// Between two writes of a request.
+    pub send: Option<Duration>,
+}
+
+pub(super) fn timeouts(reader: &mut Reader<'_>) -> UpstreamTimeouts {
+    reader.value("backend-protocol", |text| match text.to_ascii_uppercase().as_str() {
+        "HTTP" => Ok(()),
+        _ => Err(format!("backends are asked over HTTP; {text:?} is not supported, let the Service offer plain HTTP")),
+    });
+    UpstreamTimeouts {
+        connect: reader.value("proxy-connect-timeout", value::seconds),
+        read: reader.value("proxy-read-timeout", value::seconds),
+        send: reader.value("proxy-send-timeout", value::seconds),
+    }
+}
+
+pub(super) fn vhost(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a host; write it like \"internal.example\""))
+}
+
+pub(super) fn prefix(text: &str) -> Result<String, String> {
+    value::field_text(text)
+}
+
+/// Names only; a `~pattern`, which ingress-nginx takes as well, is refused.
+pub(super) fn aliases(text: &str) -> Result<Vec<String>, String> {
+    let alias = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let form = if name.contains('*') { names::wildcard_host(&name) } else { names::subdomain(&name) };
+        form.map(|()| name)
+    };
+    value::list(text).filter(|name| !name.is_empty()).map(alias).collect()
+}

@@ -1,0 +1,161 @@
+//! What the annotations of a route do to a request, in the order of ingress-nginx.
+//!
+//! ```text
+//! app-root ─> body size ─> CORS preflight ─> redirect ─> HTTPS ─> no endpoint ─> denied ─> source ─> upstream
+//!   302          413            204             3xx        308        503          503       403
+//! ```
+//!
+//! A route whose annotations ask for nothing has no [`RoutePlan`], so it pays nothing.
+//!
+//! Pure. What annotations may say: [`config::annotation`].
+
+mod cors;
+mod redirect;
+
+use std::net::IpAddr;
+
+use config::annotation::{Annotations, UpstreamTimeouts};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+
+use crate::answer::Fault;
+use crate::path::PathMatch;
+
+pub use cors::AnswerFields;
+
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// ingress-nginx's `proxy-body-size`.
+const COMPAT_BODY: u64 = 1024 * 1024;
+
+/// What is asked of a route beyond forwarding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePlan {
+    annotations: Annotations,
+    /// Bytes; `None` for any number.
+    body: Option<u64>,
+    https: redirect::Https,
+    upstream: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A request, as filters see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its head.
+    pub request: &'a http::request::Parts,
+    /// Host and port as the client wrote them.
+    pub authority: &'a str,
+    /// The host alone, in lower case.
+    pub host: &'a str,
+    /// The path in the spelling that routes are looked up by.
+    pub path: &'a str,
+    /// Whether over TLS.
+    pub tls: bool,
+    /// The client's address, if it is known.
+    pub client: Option<IpAddr>,
+    /// Whether there is an endpoint to ask.
+    pub has_endpoints: bool,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to an endpoint.
+    Pass,
+    /// It is redirected: status and `Location`.
+    Redirect(u16, String),
+    /// It is answered with 204.
+    NoContent,
+}
+
+impl RoutePlan {
+    /// The plan of a route at `path`; `None` if nothing is asked of it.
+    ///
+    /// With `compat`, what annotations leave open is as ingress-nginx has it; `has_tls` says whether the host has TLS.
+    #[must_use]
+    pub fn of(annotations: &Annotations, compat: bool, has_tls: bool, path: &PathMatch) -> Option<Self> {
+        let body = annotations.body_size.or(compat.then_some(COMPAT_BODY)).filter(|limit| *limit > 0);
+        let https = redirect::Https::of(&annotations.ssl, compat, has_tls, path.as_written());
+        // Those have been taken into account; aliases are routes of their own.
+        let rest = Annotations {
+            body_size: None,
+            ssl: Annotations::default().ssl,
+            aliases: Vec::new(),
+            ..annotations.clone()
+        };
+        if body.is_none() && https == redirect::Https::Either && rest == Annotations::default() {
+            return None;
+        }
+        Some(Self { body, https, upstream: upstream(&rest), annotations: rest })
+    }
+
+    /// What becomes of a request for this route.
+    pub fn judge(&self, asked: &Asked<'_>) -> Result<Verdict, Fault> {
+        if let Some(to) = redirect::app_root(self.annotations.app_root.as_deref(), asked) {
+            return Ok(to);
+        }
+        if self.body.is_some_and(|limit| content_length(asked.request).is_some_and(|length| length > limit)) {
+            return Err(Fault::BodyTooLarge);
+        }
+        if self.annotations.cors.as_ref().is_some_and(|cors| cors::is_preflight(cors, asked.request)) {
+            return Ok(Verdict::NoContent);
+        }
+        if let Some(to) = &self.annotations.redirect {
+            return Ok(redirect::every(to, asked));
+        }
+        if let Some(to) = self.https.redirect(asked) {
+            return Ok(to);
+        }
+        if !asked.has_endpoints || self.annotations.denied {
+            return Err(Fault::NoEndpoint);
+        }
+        if self.admits(asked.client) { Ok(Verdict::Pass) } else { Err(Fault::Forbidden) }
+    }
+
+    /// The largest request body in bytes.
+    #[must_use]
+    pub const fn body_limit(&self) -> Option<u64> {
+        self.body
+    }
+
+    /// How long endpoints may take.
+    #[must_use]
+    pub const fn timeouts(&self) -> &UpstreamTimeouts {
+        &self.annotations.timeouts
+    }
+
+    /// Whether requests are left out of the access log.
+    #[must_use]
+    pub const fn is_unlogged(&self) -> bool {
+        self.annotations.unlogged
+    }
+
+    /// Fields to set in the request for an endpoint.
+    #[must_use]
+    pub fn upstream_fields(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.upstream
+    }
+
+    /// Fields to set in every answer to a request with these fields.
+    #[must_use]
+    pub fn answer_fields(&self, request: &HeaderMap) -> Option<AnswerFields> {
+        self.annotations.cors.as_ref().map(|cors| cors::answer(cors, request))
+    }
+
+    /// Whether a client may pass; one without an address passes only where nobody is kept out.
+    fn admits(&self, client: Option<IpAddr>) -> bool {
+        let sources = &self.annotations.sources;
+        client.map_or(sources.allow.is_none() && sources.deny.is_empty(), |ip| sources.admit(ip))
+    }
+}
+
+fn content_length(request: &http::request::Parts) -> Option<u64> {
+    request.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn upstream(annotations: &Annotations) -> Vec<(HeaderName, HeaderValue)> {
+    let field = |name, text: &Option<String>| Some((name, HeaderValue::from_str(text.as_deref()?).ok()?));
+    let host = field(HOST, &annotations.upstream_vhost);
+    host.into_iter().chain(field(X_FORWARDED_PREFIX, &annotations.forwarded_prefix)).collect()
+}
+
+#[cfg(test)]
+mod tests;
