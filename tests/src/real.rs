@@ -2,7 +2,8 @@
 //!
 //! [`assets`] finds the programs as `envtest` does: `KUBEBUILDER_ASSETS` names a folder with `etcd`, `kube-apiserver`
 //! and `kubectl`. Everything lives in a folder of its own and listens on free loopback ports; nothing of it outlives
-//! the value. RBAC decides who may do what; [`RealApiServer::kubeconfig`] gives its administrator's access,
+//! the value, nor, where `setpriv` of util-linux is there, the thread that started it: a killed test program leaves
+//! neither behind. RBAC decides who may do what; [`RealApiServer::kubeconfig`] gives its administrator's access,
 //! [`RealApiServer::kubeconfig_of`] that of anybody.
 //!
 //! What it is not: a cluster. No controller manager runs, so no Pod, no endpoint and no token Secret appears by itself.
@@ -243,8 +244,19 @@ fn prepare(folder: &Path) -> io::Result<()> {
     std::fs::write(folder.join("tokens.csv"), format!("{ADMIN},admin,admin,system:masters\n"))
 }
 
+/// A program that the kernel kills when the thread that started it ends (`PR_SET_PDEATHSIG`), if we can have that.
+fn mortal(program: PathBuf) -> Command {
+    let can = Command::new("setpriv").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !can {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
 fn etcd(assets: &Path, folder: &Path, clients: SocketAddr, peers: SocketAddr) -> Command {
-    let mut command = Command::new(assets.join("etcd"));
+    let mut command = mortal(assets.join("etcd"));
     let (clients, peers) = (format!("http://{clients}"), format!("http://{peers}"));
     command.arg("--data-dir").arg(folder.join("etcd"));
     command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
@@ -254,7 +266,7 @@ fn etcd(assets: &Path, folder: &Path, clients: SocketAddr, peers: SocketAddr) ->
 }
 
 fn kube_apiserver(assets: &Path, folder: &Path, address: SocketAddr, etcd: SocketAddr) -> Command {
-    let mut command = Command::new(assets.join("kube-apiserver"));
+    let mut command = mortal(assets.join("kube-apiserver"));
     let (key, public) = (folder.join("accounts.key"), folder.join("accounts.pub"));
     command.args(["--etcd-servers", &format!("http://{etcd}"), "--bind-address", &address.ip().to_string()]);
     command.args(["--secure-port", &address.port().to_string(), "--service-cluster-ip-range", SERVICES]);

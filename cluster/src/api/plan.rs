@@ -9,6 +9,9 @@
 //! annotations too, so that no right to change a Service itself is needed. A Service that is to get an address which
 //! another still shows waits until that one has given it up.
 //!
+//! A Service that is no `LoadBalancer` any more gets an apply that names nothing, by which server-side apply drops what
+//! we own and nothing else (KEP-555).
+//!
 //! Pure. Who writes: [`super::writer`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +70,7 @@ pub(super) struct Plan {
     pub(super) refusals: Vec<Problem>,
 }
 
-/// Compares.
+/// Compares; the first report is the speaker's.
 ///
 /// Reports older than snapshot `oldest` give no addresses: they may not know what was given since.
 pub(super) fn plan(
@@ -103,6 +106,10 @@ pub(super) fn plan(
     }
     if plan.writes.is_empty() {
         plan.writes.extend(break_a_circle(&waiting, now));
+    }
+    // Without a speaker nothing is known of Services: its report stays that of no snapshot, older than all.
+    if let Some(speaker) = reports.first().filter(|report| report.generation >= oldest) {
+        plan.writes.extend(snapshot.services.iter().filter_map(|(name, service)| release(name, service, speaker)));
     }
     let ingresses = reports.iter().flat_map(|report| &report.ingresses);
     plan.writes.extend(ingresses.filter_map(|(name, ips)| ingress_write(name, snapshot.ingresses.get(name)?, ips)));
@@ -185,24 +192,56 @@ fn service_write(
         "IPAllocated" => moved,
         _ => !said,
     };
+    let lost: Vec<IpAddr> = service_ips(service).into_iter().filter(|ip| !wanted.ips.contains(ip)).collect();
+    let quoted: Vec<String> = lost.iter().map(|ip| format!("\"{ip}\"")).collect();
+    let cleared = (!lost.is_empty()).then(|| clear_assignment(name, format!("Took back IP [{}]", quoted.join(" "))));
     let since = observed.filter(|(old, _)| wanted.condition.as_ref().is_some_and(|new| new.status == old.status));
     let since = since.and_then(|(_, since)| since).unwrap_or(now);
     Some(StatusWrite {
         object: ObjectRef::new(Kind::Service, name.clone()),
         body: service_body(name, service, &wanted, since),
         wanted,
-        events: events.iter().filter(is_news).map(|event| (*event).clone()).collect(),
+        events: cleared.into_iter().chain(events.iter().filter(is_news).map(|event| (*event).clone())).collect(),
+    })
+}
+
+/// Drops what we said of a Service that is no `LoadBalancer` any more. The server clears its addresses itself; the
+/// condition tells that there is something of ours, and had some.
+fn release(name: &ObjectName, service: &Service, speaker: &Report) -> Option<StatusWrite> {
+    let balanced = service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
+    if balanced || speaker.services.contains_key(name) {
+        return None;
+    }
+    let (condition, _) = observed_condition(service)?;
+    let message = "Took back the IP of a Service that is no LoadBalancer any more".to_owned();
+    let events = (condition.status == "True").then(|| clear_assignment(name, message));
+    Some(StatusWrite {
+        object: ObjectRef::new(Kind::Service, name.clone()),
+        wanted: Wanted { ips: Vec::new(), pool: None, condition: None },
+        body: bare_body(name, service),
+        events: events.into_iter().collect(),
+    })
+}
+
+/// What is told when addresses are taken back, with `MetalLB`'s reason.
+fn clear_assignment(name: &ObjectName, message: String) -> Event {
+    let object = ObjectRef::new(Kind::Service, name.clone());
+    Event { object, severity: None, reason: "ClearAssignment", message }
+}
+
+/// The object and nothing about it.
+fn bare_body(name: &ObjectName, service: &Service) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        // A Service of that name that is not the one we know gets nothing.
+        "metadata": { "namespace": &*name.namespace, "name": &*name.name, "uid": service.metadata.uid },
     })
 }
 
 fn service_body(name: &ObjectName, service: &Service, wanted: &Wanted, since: Timestamp) -> Value {
     let ips: Vec<Value> = wanted.ips.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
-    let mut body = json!({
-        "apiVersion": "v1", "kind": "Service",
-        // A Service of that name that is not the one we know gets nothing.
-        "metadata": { "namespace": &*name.namespace, "name": &*name.name, "uid": service.metadata.uid },
-        "status": { "loadBalancer": { "ingress": ips } },
-    });
+    let mut body = bare_body(name, service);
+    body["status"] = json!({ "loadBalancer": { "ingress": ips } });
     if let Some(pool) = &wanted.pool {
         body["metadata"]["annotations"] = json!({ POOL_ANNOTATION: pool.as_str() });
     }

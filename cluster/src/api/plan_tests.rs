@@ -23,11 +23,14 @@ fn bare(index: usize) -> Service {
     service
 }
 
-/// The Service after the API server applied `write` to it.
+/// The Service after the API server applied `write` to it; nobody but us says anything about it.
 fn applied(service: &Service, write: &StatusWrite) -> Service {
     let mut text = serde_json::to_value(service).unwrap();
+    if write.body["status"].is_null() {
+        text["status"] = json!({});
+    }
     for part in ["status", "metadata"] {
-        for (key, value) in write.body[part].as_object().unwrap() {
+        for (key, value) in write.body[part].as_object().into_iter().flatten() {
             text[part][key] = value.clone();
         }
     }
@@ -132,6 +135,60 @@ fn what_is_shown_is_not_told_again_and_what_is_new_is() {
         status.conditions = None;
     }
     assert_eq!(told(&services, &[ip(1)]).unwrap().0, Vec::<&str>::new());
+}
+
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_is_released_once() {
+    let with = |kind: &str, condition: Option<(&str, &str)>| -> Service {
+        let mut text = serde_json::to_value(bare(1)).unwrap();
+        let conditions: Vec<Value> = condition
+            .iter()
+            .map(|(kind, status)| {
+                json!({ "type": kind, "status": status, "reason": "R", "message": "m",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z" })
+            })
+            .collect();
+        text["spec"] = json!({ "type": kind });
+        text["status"] = json!({ "conditions": conditions });
+        serde_json::from_value(text).unwrap()
+    };
+    let (yes, no) = (Some((CONDITION, "True")), Some((CONDITION, "False")));
+    for (what, service, report, oldest, expected) in [
+        ("had an address", with("ClusterIP", yes), report(&[]), 1, Some(1)),
+        ("waited for one", with("NodePort", no), report(&[]), 1, Some(0)),
+        ("is another's", with("ClusterIP", Some(("example.com/Other", "True"))), report(&[]), 1, None),
+        ("nothing was said of", with("ClusterIP", None), report(&[]), 1, None),
+        ("still is one", with("LoadBalancer", yes), report(&[]), 1, None),
+        ("unknown to an old report", with("ClusterIP", yes), report(&[]), 2, None),
+        ("no speaker runs for", with("ClusterIP", yes), Report::default(), 1, None),
+    ] {
+        let mut services: BTreeMap<usize, Service> = [(1, service)].into();
+        let writes = planned(&services, &report, oldest);
+        assert_eq!(writes.first().map(|write| write.events.len()), expected, "a Service that {what}");
+        if let Some(write) = writes.first() {
+            let metadata = json!({ "namespace": "shop", "name": "s1", "uid": "uid-1" });
+            assert_eq!(write.body, json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata }));
+            services.insert(1, applied(&services[&1], write));
+            assert_eq!(planned(&services, &report, oldest), [], "a Service that {what}, written");
+        }
+    }
+}
+
+#[test]
+fn an_address_taken_back_is_told_and_one_that_stays_is_not() {
+    let mut services: BTreeMap<usize, Service> = [(1, bare(1))].into();
+    let steps: [(&[IpAddr], &[&str]); 4] = [
+        (&[ip(1)], &["IPAllocated"]),
+        (&[ip(1), ip(2)], &["IPAllocated"]),
+        (&[ip(3), ip(2)], &["ClearAssignment", "IPAllocated"]),
+        (&[], &["ClearAssignment", "AllocationFailed"]),
+    ];
+    for (ips, expected) in steps {
+        let writes = planned(&services, &report(&[(name(1), ips.to_vec())]), 1);
+        let reasons: Vec<&str> = writes[0].events.iter().map(|event| event.reason).collect();
+        assert_eq!(reasons, expected, "{ips:?}");
+        services.insert(1, applied(&services[&1], &writes[0]));
+    }
 }
 
 #[test]

@@ -30,8 +30,8 @@ use super::retry::{Budget, Retry};
 use super::{Timing, WriteBudget};
 use crate::outbox::Presence;
 
-/// Statuses of one round.
-const ROUND: usize = 64;
+/// Statuses of one round at most; fewer if the budget gives fewer at once, so that nothing new waits long for a round.
+const ROUND: u32 = 64;
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
 /// How soon after a write an object is written again at the earliest.
@@ -56,7 +56,9 @@ pub(super) struct Writer {
     in_flight: usize,
     events: Teller,
     told: Told,
-    statuses: Budget,
+    budget: WriteBudget,
+    /// Of each kind whose status was written.
+    statuses: BTreeMap<Kind, Budget>,
     event_budget: Budget,
     retry: Retry,
     /// No request before this, as the server or its silence asks.
@@ -107,8 +109,9 @@ impl Writer {
             in_flight: 0,
             events: Teller::default(),
             told: Told::Unknown,
-            statuses: Budget::new(budget.per_second, budget.burst),
+            statuses: BTreeMap::new(),
             event_budget: Budget::new(budget.per_second, budget.burst),
+            budget,
             retry: Retry::new(timing.first_retry, timing.longest_retry),
             timing,
             gate: None,
@@ -170,10 +173,8 @@ impl Writer {
         {
             self.plan(snapshot, mirror, reports, own, now);
         }
-        while !self.round.is_empty() && self.may_send(now) && self.statuses.take(now) {
-            if let Some(write) = self.round.pop_front() {
-                self.start_status(write);
-            }
+        while let Some(write) = self.affordable(now) {
+            self.start_status(write);
         }
         while self.told == Told::Known && self.may_send(now) && self.event_budget.next(now) <= now {
             let uid = |object: &ObjectRef| uid(snapshot, object);
@@ -186,12 +187,26 @@ impl Writer {
     /// When to step although nothing happens.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let gate = self.gate.filter(|gate| *gate > now);
-        let status = (!self.round.is_empty()).then(|| self.statuses.next(now));
+        let status = self.round.iter().map(|write| self.next_status(write.object.kind, now)).min();
         let event = (self.told == Told::Known && !self.events.is_idle()).then(|| self.event_budget.next(now));
         let again = self.planned.as_ref().and_then(|planned| planned.again);
         let after_gate = |at: Instant| gate.map_or(at, |gate| gate.max(at));
         // What is past waits for an answer, which steps too.
         [status, event, again, gate].into_iter().flatten().map(after_gate).filter(|at| *at > now).min()
+    }
+
+    /// The first write of the round whose kind has its turn.
+    fn affordable(&mut self, now: Instant) -> Option<StatusWrite> {
+        let found = self.round.iter().position(|write| self.next_status(write.object.kind, now) <= now);
+        let found = found.filter(|_| self.may_send(now))?;
+        let write = self.round.remove(found)?;
+        let WriteBudget { per_second, burst } = self.budget;
+        self.statuses.entry(write.object.kind).or_insert_with(|| Budget::new(per_second, burst)).take(now);
+        Some(write)
+    }
+
+    fn next_status(&self, kind: Kind, now: Instant) -> Instant {
+        self.statuses.get(&kind).map_or(now, |budget| budget.next(now))
     }
 
     fn may_send(&self, now: Instant) -> bool {
@@ -229,11 +244,12 @@ impl Writer {
         self.objects.retain(|object, _| presence(object) != Presence::Absent);
         self.failures.retain(|object, _| writes.iter().any(|write| write.object == *object));
         let (mut again, mut more) = (None::<Instant>, false);
+        let longest = usize::try_from(self.budget.burst.clamp(1, ROUND)).unwrap_or(1);
         for write in writes {
             match self.due(&write, mirror, now) {
                 Due::Never => {}
                 Due::At(at) if at > now => again = Some(again.map_or(at, |again| again.min(at))),
-                Due::At(_) if self.round.len() >= ROUND => more = true,
+                Due::At(_) if self.round.len() >= longest => more = true,
                 Due::At(_) => self.round.push_back(write),
             }
         }

@@ -153,6 +153,7 @@ impl Store {
         }
         let mut object = before.clone().unwrap_or_else(|| json!({}));
         apply::apply(&mut object, &confined(wanted, &key, write.subresource), write.manager, write.subresource, force)?;
+        keep_to_the_type(&mut object, &key, write.subresource)?;
         if before.as_ref().is_some_and(|before| same_content(before, &object)) {
             return Ok(object);
         }
@@ -179,6 +180,7 @@ impl Store {
         let mut edited = before.clone();
         edit(&mut edited)?;
         let mut object = keep_the_other_half(&before, edited, key, write.subresource);
+        keep_to_the_type(&mut object, key, write.subresource)?;
         if same_content(&before, &object) {
             return Ok(before);
         }
@@ -222,6 +224,23 @@ fn keep_the_other_half(before: &Value, edited: Value, key: &Key, subresource: &s
         None => drop(whole.as_object_mut().map(|map| map.remove("status"))),
     }
     whole
+}
+
+/// A Service that is no `LoadBalancer` has no address: a change of its type clears those it had, and its status may not
+/// be given any.
+fn keep_to_the_type(object: &mut Value, key: &Key, subresource: &str) -> Result<(), Failure> {
+    if key.0.kind != "Service" || object["spec"]["type"] == "LoadBalancer" {
+        return Ok(());
+    }
+    let shown = object["status"]["loadBalancer"]["ingress"].as_array().is_some_and(|entries| !entries.is_empty());
+    if shown && !subresource.is_empty() {
+        let what = "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is \"LoadBalancer\"";
+        return Err(Failure::new(422, format!("{} is invalid: {what}", describe(key))));
+    }
+    if shown {
+        object["status"]["loadBalancer"] = json!({});
+    }
+    Ok(())
 }
 
 /// The same for what is applied; as in Kubernetes' own kinds, metadata may be written through `status` too.

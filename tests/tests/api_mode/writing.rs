@@ -41,7 +41,7 @@ async fn a_service_gets_its_address_its_pool_and_its_reason_in_one_write() {
     let mut inner = service("web");
     inner["spec"]["type"] = json!("ClusterIP");
     world.put(&inner);
-    // A real server takes the address away itself; the condition is ours to take away.
+    // The server takes the address away itself; the condition is ours to take away.
     let cleared = async || {
         let web = world.server.get("Service", "shop", "web").unwrap();
         let conditions = web["status"]["conditions"].as_array().map_or(0, Vec::len);
