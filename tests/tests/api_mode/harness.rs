@@ -9,7 +9,7 @@ use config::object::ObjectName;
 use config::report::Report;
 use config::snapshot::Snapshot;
 use ferrogate_tests::api_server::ApiServer;
-use ferrogate_tests::wait::until;
+use ferrogate_tests::wait::{PATIENCE, until, within};
 use lb_speaker::plan::{PlanOptions, plan};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -95,7 +95,8 @@ impl World {
 
     /// Waits until that many Services have an address; no two the same.
     pub(crate) async fn assigned(&self, count: usize) {
-        until("addresses", async || {
+        // Each is a write of its own, and some tests want a thousand.
+        within(PATIENCE * 3, "addresses", async || {
             let mut ips: Vec<String> = self.server.all("Service").iter().filter_map(ip).collect();
             let total = ips.len();
             ips.sort();
