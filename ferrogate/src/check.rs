@@ -55,6 +55,7 @@ fn compile_options(args: &CheckArgs) -> CompileOptions {
         // Whether that Service exists is no question of the manifests checked here.
         publish_service: None,
         loopback_endpoints: true,
+        node: None,
     }
 }
 

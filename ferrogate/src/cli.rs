@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use config::object::ObjectName;
 use config::settings;
 use jiff::SignedDuration;
@@ -192,6 +192,9 @@ pub(crate) struct IngressArgs {
     /// [default: ferrogate-system/ferrogate-ingress, where it exists]
     #[arg(long, value_name = "NS/NAME", env = "FERROGATE_PUBLISH_SERVICE", value_parser = parse_name)]
     pub(crate) publish_service: Option<ObjectName>,
+    /// Follow the topology hints of EndpointSlices, which prefer endpoints on this node or in its zone; =false for all
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true, env = "FERROGATE_ENABLE_TOPOLOGY_AWARE_ROUTING")]
+    pub(crate) enable_topology_aware_routing: bool,
 }
 
 /// Flags of the process as a whole.

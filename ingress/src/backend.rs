@@ -5,11 +5,13 @@
 //! web:80 or web:http  80 -> http                    http = 8080, may differ per slice
 //! ```
 //!
-//! Ready endpoints are used; if none is ready, those that terminate but still serve, as kube-proxy does. Addresses
-//! that lead back to this machine or nowhere are refused: whoever may write an `EndpointSlice` is not thereby an
-//! administrator.
+//! Ready endpoints are used; if none is ready, those that terminate but still serve, as kube-proxy does. Of these, the
+//! ones that [`topology`] hints mean for our node or zone, if there are such. Addresses that lead back to this machine
+//! or nowhere are refused: whoever may write an `EndpointSlice` is not thereby an administrator.
 //!
 //! Pure. Choosing among endpoints: [`crate::endpoints`].
+
+pub mod topology;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,10 +20,11 @@ use std::sync::Arc;
 
 use config::object::ObjectName;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::endpoints::Endpoints;
+use topology::Locality;
 
 /// The label that ties an `EndpointSlice` to its Service.
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -132,6 +135,15 @@ impl Forbidden {
     }
 }
 
+/// What of our own place bears on which endpoints we use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standpoint {
+    /// Whom we never ask.
+    pub forbidden: Forbidden,
+    /// Whom we ask first.
+    pub locality: Locality,
+}
+
 /// Finds the Service port that `port` means: by number or name, else (as ingress-nginx) by target port.
 #[must_use]
 pub fn service_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
@@ -155,7 +167,7 @@ pub fn resolve(
     port: &PortRef,
     service: Option<&Service>,
     slices: &[&Arc<EndpointSlice>],
-    forbidden: &Forbidden,
+    here: &Standpoint,
     previous: Option<&Endpoints>,
 ) -> Endpoints {
     let key = BackendKey { service: name.clone(), port: port.clone() };
@@ -167,14 +179,15 @@ pub fn resolve(
     let mut refused = BTreeSet::new();
     let mut gather = |filter: fn(&Endpoint) -> bool| {
         let all = slices.iter().flat_map(|slice| addresses(slice, wanted, filter));
-        let (permitted, others): (BTreeSet<_>, BTreeSet<_>) = all.partition(|addr| forbidden.permits(addr.ip()));
-        refused.extend(others.iter().map(SocketAddr::ip));
+        let (permitted, others): (Vec<_>, Vec<_>) = all.partition(|(addr, _)| here.forbidden.permits(addr.ip()));
+        refused.extend(others.iter().map(|(addr, _)| addr.ip()));
         permitted
     };
-    let mut addrs = gather(is_ready);
-    if addrs.is_empty() {
-        addrs = gather(is_leaving_but_serving);
+    let mut serving = gather(is_ready);
+    if serving.is_empty() {
+        serving = gather(is_leaving_but_serving);
     }
+    let addrs: BTreeSet<SocketAddr> = topology::nearest(&serving, &here.locality).into_iter().collect();
     Endpoints::new(key, addrs, refused.into_iter().collect(), previous)
 }
 
@@ -214,12 +227,12 @@ fn list_ports(service: &Service) -> String {
     if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
 }
 
-/// The addresses in one slice that serve the port called `wanted` and pass `filter`.
+/// The addresses in one slice that serve the port called `wanted` and pass `filter`, with their hints.
 fn addresses<'a>(
     slice: &'a EndpointSlice,
     wanted: &'a str,
     filter: fn(&Endpoint) -> bool,
-) -> impl Iterator<Item = SocketAddr> + 'a {
+) -> impl Iterator<Item = (SocketAddr, Option<&'a EndpointHints>)> + 'a {
     let named = slice.ports.iter().flatten().filter(move |port| {
         port.name.as_deref().unwrap_or_default() == wanted
             && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
@@ -228,8 +241,10 @@ fn addresses<'a>(
     let is_ip = matches!(slice.address_type.as_str(), "IPv4" | "IPv6");
     let endpoints = slice.endpoints.iter().filter(move |endpoint| is_ip && filter(endpoint));
     // Only the first address counts; the API calls the others fungible and nobody fills them in.
-    let ips = endpoints.filter_map(|endpoint| endpoint.addresses.first()?.parse::<IpAddr>().ok());
-    ips.filter_map(move |ip| Some(SocketAddr::new(ip.to_canonical(), port?)))
+    endpoints.filter_map(move |endpoint| {
+        let ip: IpAddr = endpoint.addresses.first()?.parse().ok()?;
+        Some((SocketAddr::new(ip.to_canonical(), port?), endpoint.hints.as_ref()))
+    })
 }
 
 /// Whether an endpoint wants requests; unknown counts as ready.

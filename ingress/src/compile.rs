@@ -36,7 +36,8 @@ use config::settings;
 use config::snapshot::Snapshot;
 use jiff::Timestamp;
 
-use crate::backend::Forbidden;
+use crate::backend::topology::Locality;
+use crate::backend::{Forbidden, Standpoint};
 use crate::certs::Certificate;
 use crate::host::HostMatch;
 use crate::routes::RouteTable;
@@ -63,6 +64,8 @@ pub struct CompileOptions {
     pub publish_service: Option<ObjectName>,
     /// Whether endpoints may be loopback addresses.
     pub loopback_endpoints: bool,
+    /// The Node we run on, for the hints of `EndpointSlices`; `None` to ignore them.
+    pub node: Option<Arc<str>>,
 }
 
 /// A table, and what is to be told about it.
@@ -106,7 +109,8 @@ pub fn compile(
 
     let addresses = publish_addresses(snapshot, options, &mut findings);
     let plans = plans(snapshot, options, memory, &mut findings);
-    let mut backends = Backends::new(snapshot, forbidden(options, addresses.as_ref()), &memory.backends);
+    let here = standpoint(snapshot, options, addresses.as_ref());
+    let mut backends = Backends::new(snapshot, here, &memory.backends);
     let hosts = hosts::build(&plans, &mut backends, &memory.hosts, &mut findings);
     let (certs, secrets) = tls::build(&plans, snapshot, default, &memory.secrets, now, &mut findings);
 
@@ -180,8 +184,14 @@ fn publish_addresses(
     Some(entries.filter_map(|entry| entry.ip.as_deref()?.parse().ok()).collect())
 }
 
-fn forbidden(options: &CompileOptions, addresses: Option<&BTreeSet<IpAddr>>) -> Forbidden {
-    Forbidden { allow_loopback: options.loopback_endpoints, own: addresses.cloned().unwrap_or_default() }
+fn standpoint(snapshot: &Snapshot, options: &CompileOptions, addresses: Option<&BTreeSet<IpAddr>>) -> Standpoint {
+    Standpoint {
+        forbidden: Forbidden {
+            allow_loopback: options.loopback_endpoints,
+            own: addresses.cloned().unwrap_or_default(),
+        },
+        locality: options.node.as_ref().map(|node| Locality::of(node, snapshot)).unwrap_or_default(),
+    }
 }
 
 /// The status of our Ingresses; without a Service to take it from, it is somebody else's to write.

@@ -63,7 +63,32 @@ fn secret(secret: &mut Secret) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::discovery::v1::EndpointSlice;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_tells_near_endpoints_from_far_ones_stays() {
+        let node = json!({
+            "metadata": { "name": "n1", "labels": { "topology.kubernetes.io/zone": "a" } },
+            "status": { "images": [{ "names": ["big"] }] },
+        });
+        let slice = json!({
+            "addressType": "IPv4", "ports": [],
+            "endpoints": [{ "addresses": ["192.0.2.1"], "hints": { "forZones": [{ "name": "a" }], "forNodes": [{ "name": "n1" }] } }],
+        });
+        let mut node: Node = serde_json::from_value(node).unwrap();
+        let slice: Arc<EndpointSlice> = Arc::new(serde_json::from_value(slice).unwrap());
+        metadata(&mut node.metadata);
+        let (mut trimmed, mut same) = (Object::Node(Arc::new(node)), Object::EndpointSlice(Arc::clone(&slice)));
+        object(&mut trimmed);
+        object(&mut same);
+        let Object::Node(node) = trimmed else { panic!("a Node stays a Node") };
+        assert_eq!(node.metadata.labels.as_ref().unwrap()["topology.kubernetes.io/zone"], "a");
+        assert_eq!(node.status.as_ref().unwrap().images, None);
+        assert!(matches!(same, Object::EndpointSlice(kept) if kept == slice));
+    }
 
     #[test]
     fn what_only_counts_the_time_goes_and_what_is_read_stays() {

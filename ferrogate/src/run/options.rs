@@ -133,12 +133,12 @@ pub(super) fn ingress(args: &IngressArgs, process: &ProcessArgs, in_cluster: boo
             AccessLog::Text => access::AccessLog::Text,
             AccessLog::Json => access::AccessLog::Json,
         },
-        compile: compile(args, in_cluster),
+        compile: compile(args, process, in_cluster),
     }
 }
 
 /// Which Ingresses are ours and what their backends may be.
-fn compile(args: &IngressArgs, in_cluster: bool) -> CompileOptions {
+fn compile(args: &IngressArgs, process: &ProcessArgs, in_cluster: bool) -> CompileOptions {
     CompileOptions {
         ingress_class: args.ingress_class.clone(),
         controller: args.controller.clone(),
@@ -146,5 +146,6 @@ fn compile(args: &IngressArgs, in_cluster: bool) -> CompileOptions {
         publish_service: args.publish_service.clone(),
         // Whoever writes the folder owns this machine; in a cluster a tenant would reach what only listens here.
         loopback_endpoints: !in_cluster,
+        node: args.enable_topology_aware_routing.then(|| defaults::node_name(process.node_name.as_deref())),
     }
 }

@@ -24,7 +24,7 @@ fn slice(http: u16, endpoints: &[(&str, serde_json::Value)]) -> Arc<EndpointSlic
 }
 
 fn resolved(service: Option<&Service>, port: &PortRef, slices: &[&Arc<EndpointSlice>]) -> Endpoints {
-    resolve(&ObjectName::new("shop", "web"), port, service, slices, &Forbidden::default(), None)
+    resolve(&ObjectName::new("shop", "web"), port, service, slices, &Standpoint::default(), None)
 }
 
 fn shown(endpoints: &Endpoints) -> Vec<String> {
@@ -83,14 +83,17 @@ fn an_address_that_leads_nowhere_or_back_is_refused() {
     let slice = slice(8080, &addrs.map(|addr| (addr, json!({}))));
     let slice6 =
         self::slice(8080, &["::1", "::", "fe80::1", "ff02::1", "::ffff:127.0.0.1"].map(|addr| (addr, json!({}))));
-    let forbidden = Forbidden { allow_loopback: false, own: ["192.0.2.10".parse().unwrap()].into() };
+    let own: BTreeSet<IpAddr> = ["192.0.2.10".parse().unwrap()].into();
+    let here = |allow_loopback| Standpoint {
+        forbidden: Forbidden { allow_loopback, own: own.clone() },
+        ..Standpoint::default()
+    };
     let name = ObjectName::new("shop", "web");
-    let endpoints = resolve(&name, &http(), Some(&web()), &[&slice, &slice6], &forbidden, None);
+    let endpoints = resolve(&name, &http(), Some(&web()), &[&slice, &slice6], &here(false), None);
     assert_eq!(shown(&endpoints), ["192.0.2.1:8080"]);
     assert_eq!(endpoints.refused().len(), 10, "{:?}", endpoints.refused());
 
-    let loopback =
-        resolve(&name, &http(), Some(&web()), &[&slice], &Forbidden { allow_loopback: true, ..forbidden }, None);
+    let loopback = resolve(&name, &http(), Some(&web()), &[&slice], &here(true), None);
     assert_eq!(shown(&loopback), ["127.0.0.1:8080", "192.0.2.1:8080"]);
 }
 

@@ -8,13 +8,13 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::plan::Backend;
-use crate::backend::{BackendKey, Forbidden, PortRef, SERVICE_LABEL, resolve, service_port};
+use crate::backend::{BackendKey, PortRef, SERVICE_LABEL, Standpoint, resolve, service_port};
 use crate::endpoints::Endpoints;
 
 /// Every backend of a table with its inputs.
 #[derive(Debug, Default)]
 pub(super) struct HeldBackends {
-    forbidden: Forbidden,
+    here: Standpoint,
     all: HashMap<BackendKey, Held>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Backends<'a> {
 }
 
 impl<'a> Backends<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, forbidden: Forbidden, previous: &'a HeldBackends) -> Self {
+    pub(super) fn new(snapshot: &'a Snapshot, here: Standpoint, previous: &'a HeldBackends) -> Self {
         let mut slices = HashMap::<_, Vec<_>>::new();
         for (name, slice) in snapshot.endpoint_slices.iter() {
             let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL));
@@ -43,7 +43,7 @@ impl<'a> Backends<'a> {
                 slices.entry((&*name.namespace, service.as_str())).or_default().push(slice);
             }
         }
-        Self { snapshot, slices, previous, held: HeldBackends { forbidden, all: HashMap::new() } }
+        Self { snapshot, slices, previous, held: HeldBackends { here, all: HashMap::new() } }
     }
 
     /// The endpoints of a backend; the very same value as before unless they changed.
@@ -74,9 +74,8 @@ impl<'a> Backends<'a> {
             (Some(problem), _) => Endpoints::broken(key.clone(), problem.clone()),
             (None, Some(held)) if self.is_unchanged(held, service, slices) => return held.again(),
             (None, previous) => {
-                let forbidden = &self.held.forbidden;
-                let service = service.map(|service| &**service);
-                resolve(&key.service, &key.port, service, slices, forbidden, previous.map(|held| &*held.endpoints))
+                let (service, here) = (service.map(|service| &**service), &self.held.here);
+                resolve(&key.service, &key.port, service, slices, here, previous.map(|held| &*held.endpoints))
             }
         };
         let same = previous.filter(|held| held.endpoints.is_same(&endpoints));
@@ -92,7 +91,7 @@ impl<'a> Backends<'a> {
         };
         let same_slices = held.slices.len() == slices.len()
             && held.slices.iter().zip(slices).all(|(one, other)| Arc::ptr_eq(one, other));
-        same_service && same_slices && self.previous.forbidden == self.held.forbidden
+        same_service && same_slices && self.previous.here == self.held.here
     }
 }
 

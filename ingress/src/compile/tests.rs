@@ -1,6 +1,6 @@
 use std::sync::LazyLock;
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use proptest::prelude::*;
@@ -23,6 +23,7 @@ fn options() -> CompileOptions {
         watch_without_class: false,
         publish_service: None,
         loopback_endpoints: false,
+        node: Some("n1".into()),
     }
 }
 
@@ -44,7 +45,8 @@ fn add(snapshot: &mut Snapshot, kind: Kind, name: &str, mut object: Value) {
         Kind::Service => insert!(services, Service),
         Kind::EndpointSlice => insert!(endpoint_slices, EndpointSlice),
         Kind::Secret => insert!(secrets, Secret),
-        Kind::ConfigMap | Kind::Namespace | Kind::Node => unreachable!("not used here"),
+        Kind::Node => insert!(nodes, Node),
+        Kind::ConfigMap | Kind::Namespace => unreachable!("not used here"),
     }
 }
 
@@ -361,6 +363,51 @@ fn what_did_not_change_is_taken_over() {
     let two = route(&after, "two.example");
     assert_eq!(two.endpoints.list().iter().map(|endpoint| endpoint.load.in_flight()).collect::<Vec<_>>(), [1, 0]);
     drop(busy);
+}
+
+/// Gives the Service `web` an endpoint in each of the zones `a` and `b`, the last number of its address counting up.
+fn zoned_endpoints(snapshot: &mut Snapshot, conditions: &Value) {
+    let endpoint = |last: u8, zone: &str| {
+        json!({
+            "addresses": [format!("192.0.2.{last}")],
+            "conditions": conditions,
+            "hints": { "forZones": [{ "name": zone }] },
+        })
+    };
+    let slice = json!({
+        "metadata": { "labels": { "kubernetes.io/service-name": "web" } },
+        "addressType": "IPv4",
+        "ports": [{ "name": "http", "port": 8080 }],
+        "endpoints": [endpoint(1, "a"), endpoint(2, "b")],
+    });
+    add(snapshot, Kind::EndpointSlice, "web", slice);
+}
+
+fn in_zone(snapshot: &mut Snapshot, zone: &str) {
+    add(snapshot, Kind::Node, "n1", json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": zone } } }));
+}
+
+#[test]
+fn a_change_of_our_zone_is_a_change_of_endpoints() {
+    let mut snapshot = snapshot();
+    add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
+    let leaving = json!({ "ready": false, "serving": true, "terminating": true });
+    for conditions in [json!({}), leaving] {
+        zoned_endpoints(&mut snapshot, &conditions);
+        let mut compiled = run(&snapshot);
+        for (zone, expected) in [("b", &[2_u8][..]), ("a", &[1]), ("c", &[1, 2]), ("", &[1, 2])] {
+            in_zone(&mut snapshot, zone);
+            compiled = compile(&snapshot, &options(), default_certificate(), Some(&compiled), NOW);
+            let route = Arc::clone(compiled.table.find("a.example", "/").unwrap());
+            let found: Vec<_> = route.endpoints.list().iter().map(|endpoint| endpoint.addr.to_string()).collect();
+            let expected: Vec<_> = expected.iter().map(|last| format!("192.0.2.{last}:8080")).collect();
+            assert_eq!(found, expected, "in zone {zone:?}, {conditions}");
+        }
+        in_zone(&mut snapshot, "b");
+        let blind = CompileOptions { node: None, ..options() };
+        let compiled = compile(&snapshot, &blind, default_certificate(), None, NOW);
+        assert_eq!(compiled.table.find("a.example", "/").unwrap().endpoints.list().len(), 2);
+    }
 }
 
 /// A source that counts how often it is asked.

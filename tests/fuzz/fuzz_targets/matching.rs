@@ -91,5 +91,6 @@ fn options() -> CompileOptions {
         watch_without_class: true,
         publish_service: None,
         loopback_endpoints: false,
+        node: None,
     }
 }

@@ -55,6 +55,7 @@ impl Plane {
                 watch_without_class: true,
                 publish_service: None,
                 loopback_endpoints: true,
+                node: None,
             },
         };
         let registry = Registry::new();
