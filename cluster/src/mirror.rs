@@ -161,6 +161,7 @@ impl Mirror {
             nodes: shared(&previous.nodes, merge::kind!(objects, Node)),
             namespaces: shared(&previous.namespaces, merge::kind!(objects, Namespace)),
             problems: self.problems(input),
+            saved: None,
             origins: Arc::clone(&self.merged.origins),
         }
     }

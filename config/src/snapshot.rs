@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub namespaces: Objects<Namespace>,
     /// What the source itself found wrong: unreadable files, objects that do not parse, a stale configuration.
     pub problems: Arc<Vec<Problem>>,
+    /// When it was saved, if it comes from disk because the API server has not answered since the start.
+    pub saved: Option<SystemTime>,
     /// Where each object stands in its source.
     pub origins: Arc<HashMap<ObjectRef, Arc<dyn Origin>>>,
 }

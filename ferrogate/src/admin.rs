@@ -4,6 +4,7 @@
 //! that hangs cannot hang a probe.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
@@ -48,6 +49,13 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// How old the state is, if it comes from disk because the API server has not answered yet.
+    #[expect(clippy::disallowed_methods, reason = "an age is told to people")]
+    fn cached_seconds(&self) -> Option<u64> {
+        let saved = self.snapshots.borrow().as_ref()?.saved?;
+        Some(SystemTime::now().duration_since(saved).unwrap_or_default().as_secs())
+    }
+
     /// Everything that is wrong, once each, errors first.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let snapshot = self.snapshots.borrow().clone();
@@ -97,16 +105,19 @@ async fn index() -> String {
 }
 
 #[derive(Serialize)]
-struct Ready {
+struct Readyz {
     ready: bool,
     parts: Stages,
+    /// Seconds since what is in use was saved, while it comes from disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_seconds: Option<u64>,
 }
 
-async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Ready>) {
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Readyz>) {
     let parts = admin.readiness.stages();
     let ready = is_ready(&parts);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Ready { ready, parts }))
+    (status, Json(Readyz { ready, parts, cached_seconds: admin.view.cached_seconds() }))
 }
 
 #[derive(Serialize)]

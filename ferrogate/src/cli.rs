@@ -139,6 +139,17 @@ pub(crate) struct SourceArgs {
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME", env = "FERROGATE_KUBE_CONTEXT", requires = "kubeconfig")]
     pub(crate) kube_context: Option<String>,
+    /// Read Services, EndpointSlices, Ingresses and Secrets of this namespace only
+    #[arg(long, value_name = "NAME", env = "FERROGATE_WATCH_NAMESPACE", conflicts_with = "manifests")]
+    pub(crate) watch_namespace: Option<String>,
+    /// Read Secrets of this namespace only; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "FERROGATE_SECRET_NAMESPACES")]
+    #[arg(conflicts_with = "manifests")]
+    pub(crate) secret_namespaces: Vec<String>,
+    /// Folder that keeps the last state of the cluster, Secrets included, to start with while its API server is away
+    /// [default: none is kept]
+    #[arg(long, value_name = "DIR", env = "FERROGATE_CACHE", conflicts_with = "manifests")]
+    pub(crate) cache: Option<PathBuf>,
     /// Namespace of the ConfigMap with the addresses
     #[arg(long, value_name = "NAME", env = "FERROGATE_CONFIG_NAMESPACE", default_value = settings::DEFAULT_CONFIG_MAP.0)]
     pub(crate) config_namespace: String,

@@ -100,6 +100,7 @@ struct Details {
 pub(super) struct Connection {
     access: Access,
     current: Mutex<(Client, Instant)>,
+    cluster: String,
 }
 
 impl Connection {
@@ -107,8 +108,13 @@ impl Connection {
     pub(super) async fn open(access: Access) -> Result<Self, ApiError> {
         // Whoever came first has chosen the same one: there is only one in this program.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let client = connect(&access).await?;
-        Ok(Self { access, current: Mutex::new((client, Instant::now())) })
+        let (client, cluster) = connect(&access).await?;
+        Ok(Self { access, current: Mutex::new((client, Instant::now())), cluster })
+    }
+
+    /// What tells the cluster from others: where it is, and who vouches for it.
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// Sends a request; the body of a good answer is still to be read.
@@ -152,13 +158,13 @@ impl Connection {
             return;
         }
         // If the files cannot be read now, the old client goes on; the next refusal tries again.
-        if let Ok(client) = connect(&self.access).await {
+        if let Ok((client, _)) = connect(&self.access).await {
             *self.current.lock().unwrap_or_else(PoisonError::into_inner) = (client, Instant::now());
         }
     }
 }
 
-async fn connect(access: &Access) -> Result<Client, ApiError> {
+async fn connect(access: &Access) -> Result<(Client, String), ApiError> {
     let config = match access {
         Access::InCluster => Config::incluster().map_err(|error| ApiError::InCluster(error.to_string()))?,
         Access::Kubeconfig { path, context } => {
@@ -171,7 +177,9 @@ async fn connect(access: &Access) -> Result<Client, ApiError> {
             Config::from_custom_kubeconfig(text, &options).await.map_err(failed)?
         }
     };
-    client(&config).map_err(|error| ApiError::Credentials(cause(&error)))
+    let cluster = format!("{} {:?}", config.cluster_url, config.root_cert);
+    let client = client(&config).map_err(|error| ApiError::Credentials(cause(&error)))?;
+    Ok((client, cluster))
 }
 
 /// A client without kube's own retries and its log line for every failure.

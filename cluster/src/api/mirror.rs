@@ -165,6 +165,17 @@ impl Mirror {
         Some(snapshot)
     }
 
+    /// Leaves a generation to the state from disk, before anything was published.
+    pub(super) const fn skip_generation(&mut self) -> u64 {
+        self.next.generation += 1;
+        self.next.generation
+    }
+
+    /// The text of the address configuration in use.
+    pub(super) fn config_text(&self) -> Option<Arc<str>> {
+        self.config.text().cloned()
+    }
+
     pub(super) const fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.published.as_ref()
     }

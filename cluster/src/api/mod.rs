@@ -12,7 +12,9 @@
 //! does not answer delays a request or an ARP frame. Losing the API server loses nothing but news: the last snapshot
 //! stays, and so does everything that follows from it.
 
+mod cache;
 mod connection;
+mod disk;
 mod events;
 mod kinds;
 mod lease;
@@ -48,6 +50,10 @@ pub struct ApiOptions {
     pub config_map: ObjectName,
     /// The namespaces whose Secrets are read; `None` reads those of all.
     pub secret_namespaces: Option<Vec<String>>,
+    /// The one namespace whose Services, EndpointSlices, Ingresses and Secrets are read; `None` reads those of all.
+    pub watch_namespace: Option<String>,
+    /// The folder that keeps the last good state for a start while the API server is away; `None` keeps none.
+    pub cache: Option<PathBuf>,
     /// The Lease that decides which process writes.
     pub lease: ObjectName,
     /// What this process calls itself in the Lease; no two processes may share it.
@@ -89,6 +95,10 @@ pub struct Timing {
     pub relist: Duration,
     /// How far apart two lists are that the API server makes us ask for.
     pub relist_spacing: Duration,
+    /// How long the API server may take at the start before the state on disk is used.
+    pub patience: Duration,
+    /// How far apart the state is saved to disk at least.
+    pub save: Duration,
     /// The Lease's.
     pub lease: crate::lease::Timing,
 }
@@ -101,6 +111,8 @@ impl Default for Timing {
             read_deadline: Duration::from_mins(3),
             relist: Duration::from_hours(1),
             relist_spacing: Duration::from_secs(10),
+            patience: Duration::from_millis(500),
+            save: Duration::from_secs(30),
             lease: crate::lease::Timing::default(),
         }
     }
@@ -149,13 +161,26 @@ impl ApiOptions {
         let identity = format!("{process}_{:016x}", fastrand::u64(..));
         let lease = ObjectName::new(Arc::clone(&config_map.namespace), "ferrogate");
         let (writes, timing) = (WriteBudget::default(), Timing::default());
-        Self { access, config_map, secret_namespaces: None, lease, identity, writes, timing }
+        Self {
+            access,
+            config_map,
+            secret_namespaces: None,
+            watch_namespace: None,
+            cache: None,
+            lease,
+            identity,
+            writes,
+            timing,
+        }
     }
 
     fn sources(&self) -> Vec<Source> {
         let plain =
             [Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Namespace, Kind::Node, Kind::Service];
-        let mut sources: Vec<Source> = plain.into_iter().map(Source::all).collect();
+        let within = self.watch_namespace.as_deref().map(Arc::<str>::from);
+        let source =
+            |kind: Kind| Source { namespace: within.clone().filter(|_| kind.is_namespaced()), ..Source::all(kind) };
+        let mut sources: Vec<Source> = plain.into_iter().map(source).collect();
         sources.push(Source {
             kind: Kind::ConfigMap,
             namespace: Some(Arc::clone(&self.config_map.namespace)),
@@ -164,7 +189,7 @@ impl ApiOptions {
         let secrets =
             |namespace| Source { kind: Kind::Secret, namespace, fields: Some("type=kubernetes.io/tls".into()) };
         match &self.secret_namespaces {
-            None => sources.push(secrets(None)),
+            None => sources.push(secrets(within)),
             Some(namespaces) => sources.extend(namespaces.iter().map(|it| secrets(Some(it.as_str().into())))),
         }
         sources

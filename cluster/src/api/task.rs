@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::ApiOptions;
 use super::connection::Connection;
+use super::disk::Disk;
 use super::kinds::Source;
 use super::lease::Candidate;
 use super::mirror::Mirror;
@@ -44,6 +45,7 @@ pub(super) struct Task {
     news: mpsc::Receiver<News>,
     relist: channel::Sender<u64>,
     debounce: Debounce,
+    disk: Option<Disk>,
     published: Option<Instant>,
     writer: Writer,
     standing: Standing,
@@ -101,11 +103,15 @@ impl Task {
             leadership,
             stop: stop_lease.clone(),
         };
+        let disk = options.cache.map(|folder| {
+            Disk::open(folder, connection.cluster(), options.config_map.clone(), options.timing, Instant::now())
+        });
         Self {
             mirror: Mirror::new(sources, options.config_map.clone()),
             news,
             relist,
             debounce: Debounce::new(QUIET, SPACING),
+            disk,
             published: None,
             writer: Writer::new(connection, options.timing, options.writes),
             standing: Standing::Follower,
@@ -138,6 +144,7 @@ impl Task {
                 () = self.shutdown.cancelled(), if end.is_none() => end = Some(Instant::now() + LAST_WORDS),
                 Some(news) = self.news.recv() => self.hear(news),
                 () = self.writer.answered() => {}
+                () = Disk::saved(&mut self.disk) => {}
                 () = changed(&mut self.lease) => {}
                 () = changed(speaker) => {}
                 () = changed(ingress) => {}
@@ -145,6 +152,7 @@ impl Task {
                 () = until(next) => {}
             }
         }
+        Disk::finish(&mut self.disk, &self.mirror).await;
         self.stop_lease.cancel();
         if let Some(running) = self.running.take() {
             // A candidate that panicked has nothing to give back.
@@ -165,12 +173,15 @@ impl Task {
 
     fn step(&mut self, now: Instant) {
         self.publish(now);
+        self.follow_disk(now);
         self.stand();
         if self.standing == Standing::Leader {
             let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));
             self.writer.step(&self.mirror, &reports, &self.own, now);
         }
-        if self.mirror.set_problems(self.writer.problems()) {
+        let disk = self.disk.iter().filter_map(Disk::problem);
+        let problems = self.writer.problems().into_iter().chain(disk).collect();
+        if self.mirror.set_problems(problems) {
             self.debounce.hint(now);
         }
         self.log_trouble(now);
@@ -180,7 +191,8 @@ impl Task {
         let spaced = self.published.map(|published| published + SPACING);
         let publish = self.debounce.deadline().map(|at| spaced.map_or(at, |spaced| spaced.max(at)));
         let write = (self.standing == Standing::Leader).then(|| self.writer.deadline(now)).flatten();
-        [publish, write].into_iter().flatten().min()
+        let disk = self.disk.as_ref().and_then(|disk| disk.deadline(now));
+        [publish, write, disk].into_iter().flatten().min()
     }
 
     fn publish(&mut self, now: Instant) {
@@ -202,6 +214,17 @@ impl Task {
         self.published = Some(now);
         self.own = self.own_report(&snapshot);
         self.outputs.snapshots.send_replace(Some(snapshot));
+    }
+
+    /// Publishes the state from disk when the API server takes long at the start, and keeps what it told later.
+    fn follow_disk(&mut self, now: Instant) {
+        let Some(disk) = &mut self.disk else { return };
+        if self.published.is_some() {
+            disk.keep(&self.mirror, now);
+        } else if let Some(mut snapshot) = disk.take(now) {
+            snapshot.generation = self.mirror.skip_generation();
+            self.outputs.snapshots.send_replace(Some(Arc::new(snapshot)));
+        }
     }
 
     /// Follows the lease.

@@ -21,7 +21,7 @@ pub(super) enum Step {
 }
 
 /// Makes `text` the content of `folder/name`, readable by its owner only; durable when it returns.
-pub(super) fn replace(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+pub(crate) fn replace(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     replace_gated(folder, name, text, &mut |_| Ok(()))
 }
 

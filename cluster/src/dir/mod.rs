@@ -8,7 +8,7 @@
 //!
 //! All of it runs in one thread of its own, so that a slow disk delays nobody else.
 
-mod atomic;
+pub(crate) mod atomic;
 mod keeper;
 mod lock;
 pub(crate) mod read;

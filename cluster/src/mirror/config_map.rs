@@ -74,7 +74,7 @@ impl AddressConfig {
         self.stale
     }
 
-    pub(super) fn text(&self) -> Option<&Arc<str>> {
+    pub(crate) fn text(&self) -> Option<&Arc<str>> {
         self.text.as_ref()
     }
 

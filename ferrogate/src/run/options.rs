@@ -45,9 +45,11 @@ impl Source {
         };
         let options = ApiOptions::new(access, config_map, node);
         let lease = ObjectName::new(options.lease.namespace.clone(), format!("{}{parts}", options.lease.name));
+        let asked = (!args.secret_namespaces.is_empty()).then(|| args.secret_namespaces.clone());
         // Secrets are read only by who serves them: no namespace is watched for a speaker alone.
-        let secret_namespaces = if parts == "-speaker" { Some(Vec::new()) } else { options.secret_namespaces };
-        Ok(Self::Api(Box::new(ApiOptions { lease, secret_namespaces, ..options })))
+        let secret_namespaces = if parts == "-speaker" { Some(Vec::new()) } else { asked };
+        let (watch_namespace, cache) = (args.watch_namespace.clone(), args.cache.clone());
+        Ok(Self::Api(Box::new(ApiOptions { lease, secret_namespaces, watch_namespace, cache, ..options })))
     }
 
     /// Starts it.

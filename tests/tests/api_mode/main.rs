@@ -1,6 +1,7 @@
 //! API mode against an API server: what comes in, what goes out, and what must not be lost when things fail.
 
 mod binary;
+mod caching;
 mod harness;
 mod leading;
 mod reading;
