@@ -75,6 +75,9 @@ pub struct Usage {
 }
 
 /// Plans a whole snapshot.
+///
+/// In one that was saved on disk only what stands in a status counts: what was given to others since then is not known,
+/// so nothing is given.
 #[must_use]
 pub fn plan(snapshot: &Snapshot, options: &PlanOptions) -> Plan {
     let mut plan = Plan::default();
@@ -85,12 +88,16 @@ pub fn plan(snapshot: &Snapshot, options: &PlanOptions) -> Plan {
             Standing::Foreign => {}
             Standing::Unbalanced if claim::committed(service).is_empty() => {}
             Standing::Unbalanced => drop(plan.report.services.insert(name.clone(), ServiceStatus::default())),
+            Standing::Claims(claim) if snapshot.saved.is_some() && claim.committed.is_empty() => {}
             Standing::Claims(claim) => claims.push(*claim),
         }
     }
     let mut assignments = allocator::allocate(&snapshot.pools, &claims);
     for claim in &claims {
-        let assignment = assignments.remove(&claim.service).unwrap_or_default();
+        let mut assignment = assignments.remove(&claim.service).unwrap_or_default();
+        if snapshot.saved.is_some() {
+            assignment.ips.retain(|ip| claim.committed.contains(ip));
+        }
         if let Some(service) = snapshot.services.get(&claim.service) {
             tell(&mut plan.report, snapshot, service, claim, &assignment);
         }

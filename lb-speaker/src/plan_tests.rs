@@ -120,6 +120,20 @@ fn an_orphan_is_kept_with_a_warning() {
 }
 
 #[test]
+fn a_saved_snapshot_keeps_what_was_committed_and_gives_nothing() {
+    let mut dual = service("LoadBalancer", &["192.0.2.1"]);
+    dual.spec.get_or_insert_default().ip_family_policy = Some("PreferDualStack".into());
+    let services = vec![("held", dual), ("newcomer", service("LoadBalancer", &[]))];
+    let mut saved = snapshot(vec![lan()], services);
+    assert_eq!(planned(&saved).services.len(), 2, "live, both get an address");
+    saved.saved = Some(std::time::SystemTime::UNIX_EPOCH);
+    let plan = planned(&saved);
+    let held = &plan.services[&ObjectName::new("default", "held")];
+    assert_eq!((held.ips.as_slice(), held.live.as_slice()), (&[ip("192.0.2.1")][..], &[ip("192.0.2.1")][..]));
+    assert_eq!((plan.services.len(), plan.report.services.len()), (1, 1), "{plan:?}");
+}
+
+#[test]
 fn usage_counts_what_may_be_given() {
     let avoiding = Pool { avoid_buggy_ips: true, ..pool("big", Protocol::Layer2, "10.0.0.255", "10.0.3.0") };
     let one = Pool { avoid_buggy_ips: true, ..pool("one", Protocol::Layer2, "10.9.0.0", "10.9.0.0") };

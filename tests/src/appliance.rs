@@ -23,7 +23,8 @@ pub struct Builder {
     https: SocketAddr,
     admin: SocketAddr,
     namespace: Option<String>,
-    state: PathBuf,
+    /// Folder mode only.
+    state: Option<PathBuf>,
     arguments: Vec<String>,
     /// The state folder of an appliance that was given none; kept while it runs or may be started again.
     scratch: Arc<TempDir>,
@@ -33,12 +34,22 @@ impl Builder {
     /// `ferrogate run` on this folder, with free ports of a loopback address of its own.
     #[must_use]
     pub fn new(manifests: &Path) -> Self {
+        let builder = Self::on("--manifests", manifests);
+        Self { state: Some(builder.scratch.path().to_owned()), ..builder }
+    }
+
+    /// `ferrogate run` on the cluster of this kubeconfig, with free ports of a loopback address of its own.
+    #[must_use]
+    pub fn cluster(kubeconfig: &Path) -> Self {
+        Self::on("--kubeconfig", kubeconfig)
+    }
+
+    fn on(flag: &str, source: &Path) -> Self {
         let ip = loopback::address();
         let (http, https, admin) = (loopback::port(ip), loopback::port(ip), loopback::port(ip));
-        let arguments = vec!["--manifests".to_owned(), manifests.display().to_string()];
+        let arguments = vec![flag.to_owned(), source.display().to_string()];
         let scratch = tempfile::Builder::new().prefix("ferrogate-state-").tempdir().expect("a temporary folder");
-        let state = scratch.path().to_owned();
-        Self { ip, http, https, admin, namespace: None, state, arguments, scratch: Arc::new(scratch) }
+        Self { ip, http, https, admin, namespace: None, state: None, arguments, scratch: Arc::new(scratch) }
     }
 
     /// The loopback address it listens on: in a pool of one address, a Service's external address.
@@ -57,7 +68,7 @@ impl Builder {
     /// Keeps state in this folder (else in one that is gone with the builder).
     #[must_use]
     pub fn state(self, folder: &Path) -> Self {
-        Self { state: folder.to_owned(), ..self }
+        Self { state: Some(folder.to_owned()), ..self }
     }
 
     /// Runs inside a namespace, on ports 80 and 443 of every address there.
@@ -82,7 +93,10 @@ impl Builder {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FERROGATE_")) {
             command.env_remove(name);
         }
-        command.arg("run").args(&self.arguments).arg("--state").arg(&self.state);
+        command.arg("run").args(&self.arguments);
+        if let Some(state) = &self.state {
+            command.arg("--state").arg(state);
+        }
         // Outside a namespace nothing may be said on this machine's LAN, whoever runs the tests.
         let interface = if self.namespace.is_some() { "eth0" } else { "lo" };
         command.args(["--interface", interface]);

@@ -28,7 +28,11 @@ pub(crate) struct Process {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let server = ApiServer::start().expect("a free loopback port");
+        Self::of(ApiServer::start().expect("a free loopback port"))
+    }
+
+    /// The same with a server of one's own.
+    pub(crate) fn of(server: ApiServer) -> Self {
         server.put(&pools("10.0.0.0/16")).expect("a kind it serves");
         Self { server, folder: tempfile::tempdir().expect("a temporary folder") }
     }
