@@ -364,7 +364,7 @@ fn an_old_beat_says_nothing_new() {
 
 #[test]
 fn the_number_of_members_does_not_make_beats_many() {
-    for count in [3, 40] {
+    for count in [3, 12] {
         let (mut net, ..) = settled(count, 1);
         net.sent = 0;
         net.run(4000);
