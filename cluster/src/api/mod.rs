@@ -54,6 +54,8 @@ pub struct ApiOptions {
     pub watch_namespace: Option<String>,
     /// The folder that keeps the last good state for a start while the API server is away; `None` keeps none.
     pub cache: Option<PathBuf>,
+    /// Kinds that nobody here has a use for: they are not even asked for.
+    pub unread: Vec<Kind>,
     /// The Lease that decides which process writes.
     pub lease: ObjectName,
     /// What this process calls itself in the Lease; no two processes may share it.
@@ -167,6 +169,7 @@ impl ApiOptions {
             secret_namespaces: None,
             watch_namespace: None,
             cache: None,
+            unread: Vec::new(),
             lease,
             identity,
             writes,
@@ -192,6 +195,7 @@ impl ApiOptions {
             None => sources.push(secrets(within)),
             Some(namespaces) => sources.extend(namespaces.iter().map(|it| secrets(Some(it.as_str().into())))),
         }
+        sources.retain(|source| !self.unread.contains(&source.kind));
         sources
     }
 }

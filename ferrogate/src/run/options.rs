@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use cluster::{Access, ApiOptions, Cluster, DirOptions};
-use config::object::ObjectName;
+use config::object::{Kind, ObjectName};
 use ingress::access;
 use ingress::compile::CompileOptions;
 use ingress::io::IngressOptions;
@@ -45,11 +45,12 @@ impl Source {
         };
         let options = ApiOptions::new(access, config_map, node);
         let lease = ObjectName::new(options.lease.namespace.clone(), format!("{}{parts}", options.lease.name));
-        let asked = (!args.secret_namespaces.is_empty()).then(|| args.secret_namespaces.clone());
-        // Secrets are read only by who serves them: no namespace is watched for a speaker alone.
-        let secret_namespaces = if parts == "-speaker" { Some(Vec::new()) } else { asked };
+        let secret_namespaces = (!args.secret_namespaces.is_empty()).then(|| args.secret_namespaces.clone());
         let (watch_namespace, cache) = (args.watch_namespace.clone(), args.cache.clone());
-        Ok(Self::Api(Box::new(ApiOptions { lease, secret_namespaces, watch_namespace, cache, ..options })))
+        // Ingresses and what belongs to them are read only by who serves them.
+        let unread =
+            if parts == "-speaker" { vec![Kind::Ingress, Kind::IngressClass, Kind::Secret] } else { Vec::new() };
+        Ok(Self::Api(Box::new(ApiOptions { lease, secret_namespaces, watch_namespace, cache, unread, ..options })))
     }
 
     /// Starts it.
