@@ -10,9 +10,12 @@ use super::failure::Failure;
 pub struct Request {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
     pub verb: &'static str,
+    /// API group, empty for the core group.
+    pub group: &'static str,
     /// Plural name of the resource, with `/status` for the subresource.
     pub resource: String,
-    /// `namespace/name` or the name of what it is about, if it names an object.
+    /// `namespace/name` or the name of what it is about, if it names an object; a list or watch names one if its field
+    /// selector does, as authorisation sees it.
     pub name: String,
     /// When it came.
     pub at: Instant,

@@ -106,9 +106,11 @@ impl Call {
     fn request(&self, verb: &'static str) -> Request {
         let subresource = self.target.subresource.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
         let namespace = self.target.namespace.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
-        let name = format!("{namespace}{}", self.target.name.as_deref().unwrap_or_default());
+        let selected = self.parameter("fieldSelector").strip_prefix("metadata.name=").unwrap_or_default();
+        let name = format!("{namespace}{}", self.target.name.as_deref().unwrap_or(selected));
         Request {
             verb,
+            group: self.target.resource.group,
             resource: format!("{}{subresource}", self.target.resource.plural),
             name,
             at: std::time::Instant::now(),
