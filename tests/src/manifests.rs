@@ -53,19 +53,48 @@ fn service_of_type(namespace: &str, name: &str, kind: &str) -> String {
     )
 }
 
+/// How an endpoint is doing, as an `EndpointSlice` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It takes requests.
+    Ready,
+    /// Its Pod is being ended and still answers.
+    Leaving,
+    /// Its Pod is being ended and answers no more.
+    Gone,
+}
+
+impl Condition {
+    const fn yaml(self) -> &'static str {
+        match self {
+            Self::Ready => "{ready: true, serving: true, terminating: false}",
+            Self::Leaving => "{ready: false, serving: true, terminating: true}",
+            Self::Gone => "{ready: false, serving: false, terminating: true}",
+        }
+    }
+}
+
 /// The ready endpoints of a Service, one `EndpointSlice` for each (their ports may differ).
 #[must_use]
 pub fn endpoints(namespace: &str, service: &str, addresses: &[SocketAddr]) -> String {
-    let slice = |(index, address): (usize, &SocketAddr)| {
+    let ready: Vec<_> = addresses.iter().map(|address| (*address, Condition::Ready)).collect();
+    endpoints_as(namespace, service, &ready)
+}
+
+/// As [`endpoints`], in whatever condition.
+#[must_use]
+pub fn endpoints_as(namespace: &str, service: &str, endpoints: &[(SocketAddr, Condition)]) -> String {
+    let slice = |(index, (address, condition)): (usize, &(SocketAddr, Condition))| {
         format!(
             "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: {namespace}\n  name: \
              {service}-{index}\n  labels:\n    kubernetes.io/service-name: {service}\naddressType: IPv4\nports:\n- \
-             name: http\n  port: {}\n  protocol: TCP\nendpoints:\n- addresses: [{}]\n  conditions:\n    ready: true\n",
+             name: http\n  port: {}\n  protocol: TCP\nendpoints:\n- addresses: [{}]\n  conditions: {}\n",
             address.port(),
-            address.ip()
+            address.ip(),
+            condition.yaml()
         )
     };
-    documents(&addresses.iter().enumerate().map(slice).collect::<Vec<_>>())
+    documents(&endpoints.iter().enumerate().map(slice).collect::<Vec<_>>())
 }
 
 /// A Service and its endpoints in one text.

@@ -11,4 +11,5 @@ mod protocols;
 mod quickstart;
 mod reload;
 mod restart;
+mod rollout;
 mod shop;
