@@ -302,3 +302,27 @@ fn post(address: SocketAddr, path: &str, body: &str) -> io::Result<String> {
     stream.read_to_string(&mut answer)?;
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_goes_away_comes_back_with_what_it_stored() {
+        let Some(assets) = assets() else {
+            println!("skipped: {ASSETS} names no API server");
+            return;
+        };
+        let server = RealApiServer::start(&assets).unwrap();
+        let object =
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "kept" }, "data": { "a": "b" } });
+        let path = "/api/v1/namespaces/default/configmaps";
+        let stored = server.request("POST", path, Some(&object)).unwrap();
+        server.go_away();
+        let away = server.request("GET", path, None);
+        assert!(matches!(away, Err(RequestError::Unanswered(_))), "{away:?}");
+        server.come_back();
+        let found = server.request("GET", &format!("{path}/kept"), None).unwrap();
+        assert_eq!((&found["data"], &found["metadata"]["uid"]), (&object["data"], &stored["metadata"]["uid"]));
+    }
+}

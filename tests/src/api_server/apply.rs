@@ -85,6 +85,9 @@ fn without_identity(object: &Value) -> Value {
     if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| matches!(key.as_str(), "labels" | "annotations" | "finalizers" | "ownerReferences"));
     }
+    if map.get("metadata").and_then(Value::as_object).is_some_and(Map::is_empty) {
+        map.remove("metadata");
+    }
     content
 }
 
@@ -327,6 +330,16 @@ mod tests {
             (&live["metadata"]["annotations"]["pool"], &live["spec"]["type"]),
             (&json!("lan"), &json!("LoadBalancer"))
         );
+    }
+
+    #[test]
+    fn naming_nothing_gives_up_ones_own_and_touches_nobody_elses() {
+        let mut live = service();
+        let with = json!({"metadata": {"name": "web", "annotations": {"pool": "lan"}}});
+        apply(&mut live, &with, "ferrogate", "status", true).unwrap();
+        apply(&mut live, &json!({"metadata": {"name": "web", "uid": "1"}}), "ferrogate", "status", true).unwrap();
+        live["metadata"].as_object_mut().map(|metadata| metadata.remove("managedFields"));
+        assert_eq!(live, service());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 mod binary;
 mod caching;
 mod harness;
+mod lasting;
 mod leading;
+mod living;
 mod reading;
 mod scale;
+mod scene;
 mod writing;
