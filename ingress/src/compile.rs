@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::object::{Kind, ObjectName, ObjectRef};
-use config::report::{CertificateEntry, Report, RouteEntry};
+use config::report::{CertificateEntry, Event, Report, RouteEntry};
 use config::settings;
 use config::snapshot::Snapshot;
 use jiff::Timestamp;
@@ -127,7 +127,7 @@ pub fn compile(
         report: Report {
             generation: snapshot.generation,
             ingresses: status(&plans, addresses.as_ref()),
-            events: findings.iter().map(Finding::event).collect(),
+            events: findings.iter().map(Finding::event).chain(plans.iter().map(|plan| scheduled(plan))).collect(),
             problems,
             ..Report::default()
         },
@@ -162,6 +162,12 @@ fn plans(
     plans.sort_by(|one, other| one.rank().cmp(&other.rank()));
     findings.extend(plans.iter().flat_map(|plan| plan.findings.iter().cloned()));
     plans
+}
+
+/// That an Ingress is ours, in the words of ingress-nginx: `kubectl describe` says at a glance who serves it.
+fn scheduled(plan: &IngressPlan) -> Event {
+    let object = ObjectRef::new(Kind::Ingress, plan.name.clone());
+    Event { object, severity: None, reason: "Sync", message: "Scheduled for sync".to_owned() }
 }
 
 /// The addresses that clients reach us by; `None` if no Service leads to us.

@@ -2,6 +2,7 @@
 //!
 //! An event that holds is told once. One that ceases and comes back raises the count of the first, as kubelet's do,
 //! instead of making another object; a program that starts anew learns from the API server what was told before.
+//! What is told of every Ingress waits until nothing else does: ten thousand of those may not delay a warning.
 //!
 //! Pure. Who writes: [`super::writer`].
 
@@ -23,6 +24,9 @@ const LONGEST_QUEUE: usize = 4096;
 /// The API server's limit.
 const LONGEST_MESSAGE: usize = 1024;
 
+/// What is told of every object, and of use only to who looks at that one.
+const ROUTINE: &str = "Sync";
+
 /// What makes two events one.
 type Key = (ObjectRef, String, String);
 
@@ -32,6 +36,8 @@ pub(super) struct Teller {
     holding: BTreeSet<Event>,
     told: BTreeMap<Key, Told>,
     queue: VecDeque<Event>,
+    /// What waits until the queue is empty.
+    routine: VecDeque<Event>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,8 +78,9 @@ impl Teller {
         let holding: BTreeSet<Event> = events.cloned().collect();
         for event in holding.difference(&self.holding) {
             let learned = self.told.get_mut(&key(event)).is_some_and(|told| std::mem::take(&mut told.learned));
-            if !learned && self.queue.len() < LONGEST_QUEUE {
-                self.queue.push_back(event.clone());
+            let queue = if event.reason == ROUTINE { &mut self.routine } else { &mut self.queue };
+            if !learned && queue.len() < LONGEST_QUEUE {
+                queue.push_back(event.clone());
             }
         }
         self.holding = holding;
@@ -87,11 +94,17 @@ impl Teller {
     }
 
     pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.routine.is_empty()
+    }
+
+    /// Whether nothing waits that anybody should wait for.
+    pub(super) fn is_quiet(&self) -> bool {
         self.queue.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
         self.queue.clear();
+        self.routine.clear();
     }
 
     /// The next event to tell at `now`.
@@ -102,7 +115,7 @@ impl Teller {
         clock: Timestamp,
     ) -> Option<(Event, Telling)> {
         loop {
-            let event = self.queue.pop_front()?;
+            let event = self.queue.pop_front().or_else(|| self.routine.pop_front())?;
             let telling = match self.told.get_mut(&key(&event)) {
                 Some(told) if told.last.is_some_and(|last| now < last + SPACING) => {
                     told.count += 1;
@@ -244,6 +257,21 @@ mod tests {
         teller.hold(events.iter());
         let told = drain(&mut teller, start);
         assert!(matches!(&told[..], [Telling::Create(body)] if body["message"] == "two"), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_told_of_every_ingress_waits_for_everything_else_and_is_bounded() {
+        let (mut teller, start) = (Teller::default(), Instant::now());
+        let sync = |index: usize| {
+            let object = ObjectRef::new(Kind::Ingress, ObjectName::new("shop", format!("i{index}")));
+            Event { object, ..event("Scheduled for sync") }
+        };
+        let warning = Event { reason: "BackendNotFound", ..event("no such Service") };
+        let events: Vec<Event> = (0..2 * LONGEST_QUEUE).map(sync).chain([warning]).collect();
+        teller.hold(events.iter());
+        let told = drain(&mut teller, start);
+        assert!(matches!(&told[0], Telling::Create(body) if body["reason"] == "BackendNotFound"), "{:?}", told[0]);
+        assert_eq!(told.len(), 1 + LONGEST_QUEUE);
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Writer {
     /// Whether everything that can be written now is.
     pub(super) fn is_idle(&self) -> bool {
         let more = self.planned.as_ref().is_some_and(|planned| planned.more);
-        self.round.is_empty() && self.in_flight == 0 && !more && self.events.is_idle() && !self.awaits_sight()
+        self.round.is_empty() && self.in_flight == 0 && !more && self.events.is_quiet() && !self.awaits_sight()
     }
 
     /// Waits for an answer; for ever if none is due.

@@ -75,6 +75,12 @@ async fn of_two_versions_that_race_the_one_that_is_stored_is_served() {
     appliance.answers(HOST, "/", 200, stored.as_str().unwrap()).await;
     let tally = load.finish().await;
     assert_eq!(tally.unexpected(&["red", "blue"]), Vec::<String>::new());
+    let scheduled = async || {
+        let all = world.server.all("Event").into_iter().filter(|event| event["reason"] == "Sync");
+        let told: Vec<_> = all.map(|event| (event["involvedObject"]["name"].clone(), event["count"].clone())).collect();
+        if told.is_empty() { Err("no Sync") } else { Ok(told) }
+    };
+    assert_eq!(until("the event", scheduled).await, [(json!("web"), json!(1))], "once, however often it is edited");
 }
 
 /// What must not be lost: anything of the good objects, whatever stands beside them.
