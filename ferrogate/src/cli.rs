@@ -172,6 +172,19 @@ pub(crate) struct SpeakerArgs {
     /// Serve only Services of this loadBalancerClass [default: those without one]
     #[arg(long, value_name = "CLASS", env = "FERROGATE_LB_CLASS")]
     pub(crate) lb_class: Option<String>,
+    /// What becomes of addresses whose pool was edited away: keep (and say so) or reassign
+    #[arg(long, value_enum, default_value_t = Orphans::Keep, value_name = "POLICY", env = "FERROGATE_ORPHAN_POLICY", hide_possible_values = true)]
+    pub(crate) orphan_policy: Orphans,
+    /// Also give addresses of nodes, and network and broadcast addresses of the LAN, if a pool has them
+    #[arg(long, env = "FERROGATE_ALLOW_RESERVED_ADDRESSES")]
+    pub(crate) allow_reserved_addresses: bool,
+}
+
+/// What becomes of addresses whose pool was edited away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Orphans {
+    Keep,
+    Reassign,
 }
 
 /// Flags of the ingress.

@@ -10,10 +10,11 @@
 //!
 //! 1. **Committed addresses stay**, as long as the Service still wants them and they are compatible with the others on
 //!    them. Where holders of one address disagree, the larger company stays and who differs moves. An address whose
-//!    pool was edited away stays too (orphaned), and is given to nobody else.
+//!    pool was edited away stays too (orphaned) and is given to nobody else, unless [`OrphanPolicy`] says otherwise.
 //! 2. **Then newcomers**: who asks for addresses, who asks for a pool, everybody else; each in the order of
 //!    namespace and name. Pools in written order, entries as written, lowest address first.
 //! 3. Both families of a Service come from one pool.
+//! 4. Nobody is given an address that somebody else on the LAN has by right ([`crate::reserved`]).
 //!
 //! Pure. Whom an address may be shared with: `tenancy`. Why a Service waits: [`crate::refusal`].
 
@@ -25,8 +26,30 @@ use config::pool::{Pool, PoolConfig, PoolName, Protocol};
 
 use crate::claim::{Claim, Families, Family, Sharing};
 use crate::refusal::Refusal;
+use crate::reserved::Reserved;
 use crate::tenancy::Tenancies;
 use crate::vacancy::Vacancies;
+
+/// What becomes of an address whose pool was edited away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrphanPolicy {
+    /// Its holder keeps it, and that is said.
+    #[default]
+    Keep,
+    /// Its holder gets another, or waits for one.
+    Reassign,
+}
+
+/// What is given, and under which rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The pools.
+    pub config: &'a PoolConfig,
+    /// What becomes of addresses that no pool has any more.
+    pub orphans: OrphanPolicy,
+    /// Addresses of pools that are not ours to give. Who holds one keeps it.
+    pub reserved: &'a Reserved,
+}
 
 /// What one Service gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,10 +71,11 @@ pub type Assignments = BTreeMap<ObjectName, Assignment>;
 
 /// Gives every claim its addresses, or the reason why not; `claims` may come in any order.
 #[must_use]
-pub fn allocate(config: &PoolConfig, claims: &[Claim]) -> Assignments {
+pub fn allocate(terms: Terms<'_>, claims: &[Claim]) -> Assignments {
     let mut claims: Vec<&Claim> = claims.iter().collect();
     claims.sort_by(|a, b| a.service.cmp(&b.service));
-    let mut book = Book { pools: &config.pools, vacancies: Vacancies::new(config), tenancies: Tenancies::default() };
+    let vacancies = Vacancies::new(terms.config, terms.reserved);
+    let mut book = Book { terms, pools: &terms.config.pools, vacancies, tenancies: Tenancies::default() };
     let mut assignments = Assignments::new();
     for claim in by_seniority(&claims) {
         assignments.insert(claim.service.clone(), book.keep(claim));
@@ -84,6 +108,7 @@ fn by_seniority<'a>(claims: &[&'a Claim]) -> Vec<&'a Claim> {
 
 /// The state of one run.
 struct Book<'a> {
+    terms: Terms<'a>,
     pools: &'a [Pool],
     vacancies: Vacancies<'a>,
     tenancies: Tenancies<'a>,
@@ -111,7 +136,8 @@ impl<'a> Book<'a> {
             (Some(asked), Some(actual)) => asked == actual,
             (None, _) | (_, None) => true,
         };
-        asked && pool && claim.families.wants(Family::of(ip))
+        let given_up = self.terms.orphans == OrphanPolicy::Reassign && self.vacancies.pool_of(ip).is_none();
+        asked && pool && !given_up && claim.families.wants(Family::of(ip))
     }
 
     /// Gives `claim` what it lacks, or the reason why not.
@@ -156,6 +182,9 @@ impl<'a> Book<'a> {
 
     /// The pool that may give `ip`.
     fn giver(&self, ip: IpAddr) -> Result<usize, Refusal> {
+        if let Some(holder) = self.terms.reserved.get(&ip) {
+            return Err(Refusal::Reserved { ip, holder: holder.clone() });
+        }
         self.vacancies.pool_of(ip).ok_or_else(|| match self.vacancies.pool_around(ip) {
             Some(pool) => Refusal::Avoided { ip, pool: self.pools[pool].name.clone() },
             None => Refusal::NotAllowed { ip },

@@ -47,14 +47,23 @@ fn sharing(key: &str, port: i32, claim: Claim) -> Claim {
     Claim { sharing, ports: vec![Port { protocol: "tcp".into(), number: port }], ..claim }
 }
 
+fn allocate(config: &PoolConfig, claims: &[Claim]) -> Assignments {
+    let reserved = Reserved::new();
+    super::allocate(Terms { config, orphans: OrphanPolicy::Keep, reserved: &reserved }, claims)
+}
+
 /// `name=address` or `name: refusal` of each Service.
 fn outcome(config: &PoolConfig, claims: &[Claim]) -> Vec<String> {
+    shown(allocate(config, claims))
+}
+
+fn shown(assignments: Assignments) -> Vec<String> {
     let show = |(name, it): (ObjectName, Assignment)| {
         let ips = it.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");
         let why = it.refusal.map(|refusal| format!(": {refusal}")).unwrap_or_default();
         format!("{}={ips}{why}", name.name)
     };
-    allocate(config, claims).into_iter().map(show).collect()
+    assignments.into_iter().map(show).collect()
 }
 
 fn small() -> PoolConfig {
@@ -219,6 +228,47 @@ fn an_orphaned_address_stays_and_goes_to_nobody_else() {
     assert!(found[&ObjectName::new("default", "b")].ips.is_empty());
 }
 
+#[test]
+fn an_orphan_is_renumbered_where_that_is_the_policy() {
+    let v6 = pool("both", &[("198.51.100.1", "198.51.100.1"), ("fd00::1", "fd00::ff")]);
+    let dual = |held: &[&str]| Claim {
+        families: Families::PreferDual(Family::IPv4),
+        committed: held.iter().map(|held| ip(held)).collect(),
+        ..claim("dual")
+    };
+    for (what, config, claims, expected) in [
+        ("another is free", small(), vec![holding("a", "203.0.113.5")], "a=192.0.2.20"),
+        ("its pool has it", small(), vec![holding("a", "192.0.2.21")], "a=192.0.2.21"),
+        ("one of two is left", pools(vec![v6]), vec![dual(&["203.0.113.5", "fd00::9"])], "dual=198.51.100.1+fd00::9"),
+        (
+            "none is free",
+            pools(vec![pool("a", &[("192.0.2.1", "192.0.2.1")])]),
+            vec![holding("z", "203.0.113.5"), holding("b", "192.0.2.1")],
+            "b=192.0.2.1",
+        ),
+    ] {
+        let reserved = Reserved::new();
+        let terms = Terms { config: &config, orphans: OrphanPolicy::Reassign, reserved: &reserved };
+        let given = super::allocate(terms, &claims);
+        assert_eq!(shown(given)[0], expected, "{what}");
+    }
+}
+
+#[test]
+fn a_reserved_address_is_neither_given_nor_taken_away() {
+    let reserved = Reserved::from([(ip("192.0.2.20"), crate::reserved::Holder::Node("n1".into()))]);
+    let config = small();
+    let terms = Terms { config: &config, orphans: OrphanPolicy::Keep, reserved: &reserved };
+    let asks = Claim { asked: vec![ip("192.0.2.20")], ..claim("b") };
+    let given = shown(super::allocate(terms, &[claim("a"), asks]));
+    assert_eq!(given[0], "a=192.0.2.21");
+    assert!(
+        given[1].starts_with("b=: [\"192.0.2.20\"] is not allowed in config: it is an address of node n1"),
+        "{given:?}"
+    );
+    assert_eq!(shown(super::allocate(terms, &[holding("c", "192.0.2.20")])), ["c=192.0.2.20"]);
+}
+
 #[test] // whoever walks a pool address by address, or everybody for everybody, does not come to an end here
 fn ten_thousand_services_are_served_from_huge_pools() {
     let config = pools(vec![
@@ -294,6 +344,11 @@ fn some_claims() -> impl Strategy<Value = Vec<Claim>> {
     })
 }
 
+fn some_reserved() -> impl Strategy<Value = Reserved> {
+    let holder = || crate::reserved::Holder::Node("n1".into());
+    prop::collection::vec(some_ip(), 0..6).prop_map(move |ips| ips.into_iter().map(|ip| (ip, holder())).collect())
+}
+
 /// The claims once `given` stands in the status of each.
 fn committed(claims: &[Claim], given: &Assignments) -> Vec<Claim> {
     claims.iter().map(|claim| Claim { committed: given[&claim.service].ips.clone(), ..claim.clone() }).collect()
@@ -349,6 +404,23 @@ proptest! {
         let with_all = allocate(&some_pools(), &all);
         for (name, before) in &given {
             prop_assert!(before.ips.iter().all(|ip| with_all[name].ips.contains(ip)), "{name} lost {:?}", before.ips);
+        }
+    }
+
+    #[test] // subnets are what one node sees: the next leader may see others
+    fn another_view_of_what_is_reserved_moves_nobody(claims in some_claims(), one in some_reserved(), other in some_reserved()) {
+        let config = some_pools();
+        let under = |reserved: &Reserved, claims: &[Claim]| {
+            super::allocate(Terms { config: &config, orphans: OrphanPolicy::Keep, reserved }, claims)
+        };
+        let given = under(&one, &claims);
+        for it in given.values() {
+            let fresh = |ip: &&IpAddr| !claims.iter().any(|claim| claim.committed.contains(*ip));
+            prop_assert!(!it.ips.iter().filter(fresh).any(|ip| one.contains_key(ip)), "{it:?} is reserved");
+        }
+        let again = under(&other, &committed(&claims, &given));
+        for (name, before) in &given {
+            prop_assert!(before.ips.iter().all(|ip| again[name].ips.contains(ip)), "{name} lost {:?}", before.ips);
         }
     }
 

@@ -279,6 +279,16 @@ pub fn annotation_key(service: &Service, name: &str) -> Option<String> {
     annotation(service, name).map(|(key, _)| key)
 }
 
+/// The annotations of ours that stand under the prefix `MetalLB` deprecated, each with the key to write instead.
+#[must_use]
+pub fn deprecated(service: &Service) -> Vec<(String, String)> {
+    let [_, current, old] = PREFIXES;
+    let annotations = service.metadata.annotations.as_ref();
+    let has = |key: &String| annotations.is_some_and(|annotations| annotations.contains_key(key));
+    let keys = [ASK_ADDRESSES, ASK_POOL, SHARE].map(|name| (format!("{old}/{name}"), format!("{current}/{name}")));
+    keys.into_iter().filter(|(key, _)| has(key)).collect()
+}
+
 /// The annotation of that name: its full key and its value.
 fn annotation<'a>(service: &'a Service, name: &str) -> Option<(String, &'a str)> {
     let annotations = service.metadata.annotations.as_ref()?;

@@ -27,5 +27,6 @@ pub mod ndp;
 pub mod plan;
 pub mod reach;
 pub mod refusal;
+pub mod reserved;
 pub mod tenancy;
 mod vacancy;

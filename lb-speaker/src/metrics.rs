@@ -18,6 +18,7 @@ pub struct SpeakerMetrics {
     responses_sent: IntCounterVec,
     gratuitous_sent: IntCounterVec,
     announced: IntGaugeVec,
+    orphaned: IntGauge,
     config_loaded: IntGauge,
     config_stale: IntGauge,
     conflicts: IntCounterVec,
@@ -107,6 +108,10 @@ impl SpeakerMetrics {
                 "ip",
             )?,
             announced,
+            orphaned: gauge(
+                "ferrogate_speaker_orphaned_addresses",
+                "Addresses that Services hold and no pool has any more.",
+            )?,
             config_loaded: gauge("metallb_k8s_client_config_loaded_bool", "1 if there is an address configuration.")?,
             config_stale: gauge(
                 "metallb_k8s_client_config_stale_bool",
@@ -145,6 +150,11 @@ impl SpeakerMetrics {
             self.addresses[2].set(name, ipv6.total, ipv6.in_use);
         }
         shown.pools = names;
+    }
+
+    /// Shows how many addresses are held that no pool has any more.
+    pub fn set_orphaned(&self, count: usize) {
+        self.orphaned.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Shows what is announced, and no longer what is not.

@@ -12,18 +12,51 @@ use config::diagnostic::{Problem, Severity};
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::pool::{AddressRange, Pool, PoolConfig, PoolName, Protocol};
 use config::report::{Event, Report, ServiceStatus};
+use config::settings::DEFAULT_CONFIG_MAP;
 use config::snapshot::Snapshot;
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Service;
 
-use crate::allocator::{self, Assignment};
+use crate::allocator::{self, Assignment, OrphanPolicy, Terms};
 use crate::claim::{self, Claim, Family, Standing};
 use crate::refusal::Refusal;
+use crate::reserved::{self, Reserved};
 
 /// What the plan depends on besides the snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
     /// The load balancer class served (KEP-1959); `None` serves the Services without one.
     pub lb_class: Option<String>,
+    /// What becomes of addresses whose pool was edited away.
+    pub orphans: OrphanPolicy,
+    /// Whether addresses of nodes, and the first and last of a subnet, may be given.
+    pub reserved: ReservedPolicy,
+    /// The subnets this node is in, as far as they lead to a LAN.
+    pub subnets: Vec<Ipv4Net>,
+    /// The `ConfigMap` with the pools, which is told of addresses that no pool has any more.
+    pub config_map: ObjectName,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self {
+            lb_class: None,
+            orphans: OrphanPolicy::default(),
+            reserved: ReservedPolicy::default(),
+            subnets: Vec::new(),
+            config_map: ObjectName::new(DEFAULT_CONFIG_MAP.0, DEFAULT_CONFIG_MAP.1),
+        }
+    }
+}
+
+/// Whether addresses are given that others on the LAN have by right; see [`crate::reserved`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReservedPolicy {
+    /// Never.
+    #[default]
+    Refuse,
+    /// As any other.
+    Give,
 }
 
 /// What follows from one snapshot.
@@ -35,6 +68,8 @@ pub struct Plan {
     pub services: BTreeMap<ObjectName, Planned>,
     /// Every pool, in written order.
     pub pools: Vec<PoolUsage>,
+    /// Addresses that are held and that no pool has any more.
+    pub orphaned: BTreeMap<ObjectName, Vec<IpAddr>>,
 }
 
 /// What one Service gets.
@@ -92,19 +127,61 @@ pub fn plan(snapshot: &Snapshot, options: &PlanOptions) -> Plan {
             Standing::Claims(claim) => claims.push(*claim),
         }
     }
-    let mut assignments = allocator::allocate(&snapshot.pools, &claims);
+    let reserved = match options.reserved {
+        ReservedPolicy::Refuse => reserved::reserved(&snapshot.nodes, &options.subnets),
+        ReservedPolicy::Give => Reserved::new(),
+    };
+    let terms = Terms { config: &snapshot.pools, orphans: orphans(snapshot, options), reserved: &reserved };
+    let mut assignments = allocator::allocate(terms, &claims);
     for claim in &claims {
         let mut assignment = assignments.remove(&claim.service).unwrap_or_default();
         if snapshot.saved.is_some() {
             assignment.ips.retain(|ip| claim.committed.contains(ip));
         }
+        if !assignment.orphaned.is_empty() {
+            plan.orphaned.insert(claim.service.clone(), assignment.orphaned.clone());
+        }
         if let Some(service) = snapshot.services.get(&claim.service) {
             tell(&mut plan.report, snapshot, service, claim, &assignment);
+            warn(&mut plan.report, snapshot, service, claim, &assignment, &reserved);
         }
         plan.services.insert(claim.service.clone(), planned(claim, assignment));
     }
     plan.pools = usage(&snapshot.pools, &plan.services);
+    plan.report.events.extend(orphans_event(&plan.orphaned, snapshot, options));
     plan
+}
+
+/// What becomes of orphans: where no pools are known, or the newest are not, nobody is robbed of an address.
+fn orphans(snapshot: &Snapshot, options: &PlanOptions) -> OrphanPolicy {
+    let unknown = snapshot.pools_stale || snapshot.pools.pools.is_empty() || snapshot.saved.is_some();
+    if unknown { OrphanPolicy::Keep } else { options.orphans }
+}
+
+/// How many Services an event names at most.
+const NAMED: usize = 5;
+
+/// Tells the `ConfigMap` which Services hold addresses that it does not list any more.
+fn orphans_event(
+    orphaned: &BTreeMap<ObjectName, Vec<IpAddr>>,
+    snapshot: &Snapshot,
+    options: &PlanOptions,
+) -> Option<Event> {
+    if orphaned.is_empty() || !snapshot.config_maps.contains_key(&options.config_map) {
+        return None;
+    }
+    let named = orphaned.iter().take(NAMED).map(|(name, ips)| format!("{name} {}", joined(ips)));
+    let more = match orphaned.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let named = named.collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "addresses in no pool any more are kept by their Services: {named}{more}; put them back into a pool, or start \
+         the speaker with --orphan-policy reassign"
+    );
+    let object = ObjectRef::new(Kind::ConfigMap, options.config_map.clone());
+    Some(Event { object, severity: Some(Severity::Warning), reason: "AddressesOrphaned", message })
 }
 
 fn planned(claim: &Claim, assignment: Assignment) -> Planned {
@@ -132,20 +209,51 @@ fn tell(report: &mut Report, snapshot: &Snapshot, service: &Service, claim: &Cla
         let problem = Problem::error(object.clone(), field, refusal);
         report.problems.push(snapshot.placed(problem));
     }
-    if !assignment.orphaned.is_empty() {
-        let problem = Problem::warning(object, FieldPath::root(), orphaned(&assignment.orphaned));
-        report.problems.push(snapshot.placed(problem));
-    }
     let status = ServiceStatus { ips: assignment.ips.clone(), pool: assignment.pool.clone() };
     report.services.insert(claim.service.clone(), status);
+}
+
+/// Adds what is odd about a Service without being in its way.
+fn warn(
+    report: &mut Report,
+    snapshot: &Snapshot,
+    service: &Service,
+    claim: &Claim,
+    assignment: &Assignment,
+    reserved: &Reserved,
+) {
+    let object = ObjectRef::new(Kind::Service, claim.service.clone());
+    let event = |severity, reason, message| Event { object: object.clone(), severity, reason, message };
+    let lost: Vec<IpAddr> = claim.committed.iter().copied().filter(|ip| !assignment.ips.contains(ip)).collect();
+    if !lost.is_empty() {
+        let message = format!("current IP {} cannot be kept, clearing it", quoted(&lost));
+        report.events.push(event(None, "ClearAssignment", message));
+    }
+    for (old, new) in claim::deprecated(service) {
+        let message = format!("annotation {old} is deprecated; write {new} instead");
+        report.events.push(event(Some(Severity::Warning), "deprecatedAnnotation", message));
+    }
+    if !assignment.orphaned.is_empty() {
+        let problem = Problem::warning(object.clone(), FieldPath::root(), orphaned(&assignment.orphaned));
+        report.problems.push(snapshot.placed(problem));
+    }
+    for (ip, holder) in assignment.ips.iter().filter_map(|ip| Some((ip, reserved.get(ip)?))) {
+        let message =
+            format!("address {ip} is also {holder}; ask for another with annotation metallb.io/loadBalancerIPs");
+        report.problems.push(snapshot.placed(Problem::warning(object.clone(), FieldPath::root(), message)));
+    }
 }
 
 fn orphaned(ips: &[IpAddr]) -> String {
     format!(
         "address {} is in no pool any more; the Service keeps it and nobody else gets it; put it back into a pool, \
          or ask for another with annotation metallb.io/loadBalancerIPs",
-        ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
+        joined(ips)
     )
+}
+
+fn joined(ips: &[IpAddr]) -> String {
+    ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 /// As Go's `%q` shows a list: `["192.0.2.1" "2001:db8::1"]`.

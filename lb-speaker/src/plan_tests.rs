@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, ServiceSpec, ServiceStatus as KubeStatus};
+use k8s_openapi::api::core::v1::{
+    LoadBalancerIngress, LoadBalancerStatus, Node, NodeAddress, NodeStatus, ServiceSpec, ServiceStatus as KubeStatus,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -131,6 +133,89 @@ fn a_saved_snapshot_keeps_what_was_committed_and_gives_nothing() {
     let held = &plan.services[&ObjectName::new("default", "held")];
     assert_eq!((held.ips.as_slice(), held.live.as_slice()), (&[ip("192.0.2.1")][..], &[ip("192.0.2.1")][..]));
     assert_eq!((plan.services.len(), plan.report.services.len()), (1, 1), "{plan:?}");
+}
+
+#[test]
+fn an_orphan_is_told_to_the_config_map_and_renumbered_only_where_pools_are_known() {
+    let held = || vec![("web", service("LoadBalancer", &["198.51.100.1"]))];
+    let name = ObjectName::new("default", "web");
+    let config_map = PlanOptions::default().config_map;
+    let mut before = snapshot(vec![lan()], held());
+    before.config_maps = Arc::new(BTreeMap::from([(config_map.clone(), Arc::default())]));
+    let told = planned(&before).report.events;
+    let event = told.iter().find(|event| event.object.kind == Kind::ConfigMap).unwrap();
+    assert!(event.message.contains("default/web 198.51.100.1"), "{}", event.message);
+    let options = PlanOptions { orphans: OrphanPolicy::Reassign, ..PlanOptions::default() };
+    let plan = super::plan(&before, &options);
+    assert_eq!(plan.services[&name].ips, [ip("192.0.2.1")]);
+    let reasons: Vec<&str> = plan.report.events.iter().map(|event| event.reason).collect();
+    assert_eq!(reasons, ["IPAllocated", "ClearAssignment"]);
+    let stale = Snapshot { pools_stale: true, ..before };
+    for unknown in [stale, snapshot(vec![], held())] {
+        assert_eq!(super::plan(&unknown, &options).services[&name].ips, [ip("198.51.100.1")]);
+    }
+}
+
+#[test]
+fn the_old_annotation_prefix_is_heeded_and_deprecated() {
+    let annotated = |pairs: &[(&str, &str)]| {
+        let mut service = service("LoadBalancer", &[]);
+        let owned = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        service.metadata.annotations = Some(owned.collect());
+        service
+    };
+    let old = ("metallb.universe.tf/loadBalancerIPs", "192.0.2.2");
+    let (new, own) = (("metallb.io/loadBalancerIPs", "192.0.2.3"), ("ferrogate.io/loadBalancerIPs", "192.0.2.3"));
+    for (pairs, given, warned) in [
+        (vec![old], "192.0.2.2", true),
+        (vec![old, new], "192.0.2.3", true),
+        (vec![new], "192.0.2.3", false),
+        (vec![own], "192.0.2.3", false),
+    ] {
+        let plan = planned(&snapshot(vec![lan()], vec![("web", annotated(&pairs))]));
+        assert_eq!(plan.services[&ObjectName::new("default", "web")].ips, [ip(given)], "{pairs:?}");
+        let told = plan.report.events.iter().filter(|event| event.reason == "deprecatedAnnotation").count();
+        assert_eq!(told, usize::from(warned), "{pairs:?}");
+    }
+}
+
+#[test]
+fn node_ports_and_status_of_others_do_not_matter() {
+    let mut without_node_ports = service("LoadBalancer", &["192.0.2.2"]);
+    without_node_ports.spec.as_mut().unwrap().allocate_load_balancer_node_ports = Some(false);
+    let with = planned(&snapshot(vec![lan()], vec![("web", service("LoadBalancer", &["192.0.2.2"]))]));
+    assert_eq!(planned(&snapshot(vec![lan()], vec![("web", without_node_ports)])), with);
+}
+
+#[test]
+fn addresses_of_nodes_and_the_ends_of_the_lan_are_given_only_if_told_so() {
+    let address = |type_: &str, address: &str| NodeAddress { type_: type_.into(), address: address.into() };
+    let addresses = Some(vec![address("InternalIP", "192.0.2.2"), address("Hostname", "n1")]);
+    let status = Some(NodeStatus { addresses, ..NodeStatus::default() });
+    let node = Node { status, ..Node::default() };
+    let edge = pool("edge", Protocol::Layer2, "192.0.2.0", "192.0.2.3");
+    let mut before =
+        snapshot(vec![edge], vec![("a", service("LoadBalancer", &[])), ("b", service("LoadBalancer", &[]))]);
+    before.nodes = Arc::new(BTreeMap::from([(ObjectName::cluster("n1"), Arc::new(node))]));
+    let subnets = vec!["192.0.2.1/30".parse().unwrap()];
+    for (reserved, expected) in [
+        (ReservedPolicy::Refuse, vec![vec![ip("192.0.2.1")], vec![]]),
+        (ReservedPolicy::Give, vec![vec![ip("192.0.2.0")], vec![ip("192.0.2.1")]]),
+    ] {
+        let options = PlanOptions { reserved, subnets: subnets.clone(), ..PlanOptions::default() };
+        let ips: Vec<_> = super::plan(&before, &options).services.into_values().map(|it| it.ips).collect();
+        assert_eq!(ips, expected, "{reserved:?}");
+    }
+    let options = PlanOptions { subnets, ..PlanOptions::default() };
+    let kept = super::plan(
+        &after_writing(
+            &before,
+            &super::plan(&before, &PlanOptions { reserved: ReservedPolicy::Give, ..options.clone() }).report,
+        ),
+        &options,
+    );
+    assert!(kept.services.values().all(|it| it.committed), "who holds one keeps it");
+    assert!(kept.report.problems.iter().any(|problem| problem.message.contains("is also the network address")));
 }
 
 #[test]

@@ -80,6 +80,13 @@ const VIRTUAL: [&str; 24] = [
     "xfrm",
 ];
 
+/// The subnets that lead to a LAN.
+#[must_use]
+pub fn subnets(links: &[Link]) -> Vec<Ipv4Net> {
+    let lan = links.iter().filter(|link| link.unfit.is_none() && !link.is_virtual());
+    lan.flat_map(|link| link.subnets.iter().copied()).collect()
+}
+
 impl Link {
     fn is_virtual(&self) -> bool {
         self.kind.as_deref().is_some_and(|kind| VIRTUAL.contains(&kind))

@@ -6,6 +6,7 @@ use config::object::FieldPath;
 use config::pool::PoolName;
 
 use crate::claim::{ASK_ADDRESSES, ASK_POOL, Families, Family, Fault};
+use crate::reserved::Holder;
 use crate::tenancy::Rule;
 
 /// Why a Service does not get (all) the addresses it wants.
@@ -24,6 +25,12 @@ pub enum Refusal {
          ask for another", ip.to_string(), pool.as_str()
     )]
     Avoided { ip: IpAddr, pool: PoolName },
+    /// It asks for an address that somebody else on the LAN has by right.
+    #[error(
+        "[{:?}] is not allowed in config: it is {holder}; ask for another, or start the speaker with \
+         --allow-reserved-addresses", ip.to_string()
+    )]
+    Reserved { ip: IpAddr, holder: Holder },
     /// It asks for a pool that does not exist.
     #[error("unknown pool {pool:?}; {}", known_pools(known))]
     UnknownPool { pool: String, known: Vec<PoolName> },
@@ -63,9 +70,11 @@ impl Refusal {
         let annotation = |name| has_annotation(name).map(|key| FieldPath::of(["metadata", "annotations"]).key(&key));
         match self {
             Self::Fault(fault) => fault.field(),
-            Self::NotAllowed { .. } | Self::Avoided { .. } | Self::TwoPools { .. } | Self::InUse(_) => {
-                annotation(ASK_ADDRESSES).unwrap_or_else(|| FieldPath::of(["spec", "loadBalancerIP"]))
-            }
+            Self::NotAllowed { .. }
+            | Self::Avoided { .. }
+            | Self::Reserved { .. }
+            | Self::TwoPools { .. }
+            | Self::InUse(_) => annotation(ASK_ADDRESSES).unwrap_or_else(|| FieldPath::of(["spec", "loadBalancerIP"])),
             Self::UnknownPool { .. } | Self::OtherPool { .. } | Self::PoolExhausted { .. } => {
                 annotation(ASK_POOL).unwrap_or_else(FieldPath::root)
             }

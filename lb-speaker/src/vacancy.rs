@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use config::pool::{Pool, PoolConfig, is_buggy};
 
 use crate::claim::{Claim, Family, Port, Sharing};
+use crate::reserved::Reserved;
 use crate::tenancy::Tenancies;
 
 /// A place in a pool: which of its ranges, then which address.
@@ -26,6 +27,8 @@ const LOWEST: Position = (0, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 #[derive(Debug)]
 pub(crate) struct Vacancies<'a> {
     pools: &'a [Pool],
+    /// Addresses that are passed over.
+    reserved: &'a Reserved,
     /// First address, last address, pool and range of it, in the order of addresses.
     ranges: Vec<(IpAddr, IpAddr, usize, usize)>,
     /// Below this (range, offset) nothing is free.
@@ -37,7 +40,7 @@ pub(crate) struct Vacancies<'a> {
 }
 
 impl<'a> Vacancies<'a> {
-    pub(crate) fn new(config: &'a PoolConfig) -> Self {
+    pub(crate) fn new(config: &'a PoolConfig, reserved: &'a Reserved) -> Self {
         let numbered = config.pools.iter().enumerate();
         let mut ranges: Vec<_> = numbered
             .flat_map(|(pool, it)| {
@@ -45,7 +48,8 @@ impl<'a> Vacancies<'a> {
             })
             .collect();
         ranges.sort_unstable();
-        Self { pools: &config.pools, ranges, cursors: HashMap::new(), shared: HashMap::new(), full: HashMap::new() }
+        let (cursors, shared, full) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { pools: &config.pools, reserved, ranges, cursors, shared, full }
     }
 
     /// The pool whose ranges hold `ip`, whether or not it may be given.
@@ -61,7 +65,7 @@ impl<'a> Vacancies<'a> {
     /// Notes that `claim` was put on `ip`, for sharers to come.
     pub(crate) fn note(&mut self, ip: IpAddr, claim: &'a Claim) {
         let (Some(sharing), Some((pool, range))) = (&claim.sharing, self.position(ip)) else { return };
-        if self.may_give(pool, ip) {
+        if self.may_give(pool, ip) && !self.reserved.contains_key(&ip) {
             self.shared.entry(((pool, Family::of(ip)), sharing)).or_default().insert((range, ip));
         }
     }
@@ -81,12 +85,13 @@ impl<'a> Vacancies<'a> {
 
     fn lowest_free(&mut self, row: Row, tenancies: &Tenancies<'_>) -> Option<Position> {
         let pool = &self.pools[row.0];
+        let barred = |ip: IpAddr| (pool.avoid_buggy_ips && is_buggy(ip)) || self.reserved.contains_key(&ip);
         let (at, offset) = self.cursors.entry(row).or_default();
         while let Some(range) = pool.ranges.get(*at) {
             let next = range.nth(*offset).filter(|ip| Family::of(*ip) == row.1);
             match next {
                 None => (*at, *offset) = (*at + 1, 0),
-                Some(ip) if tenancies.is_free(ip) && !(pool.avoid_buggy_ips && is_buggy(ip)) => return Some((*at, ip)),
+                Some(ip) if tenancies.is_free(ip) && !barred(ip) => return Some((*at, ip)),
                 Some(_) => *offset += 1,
             }
         }

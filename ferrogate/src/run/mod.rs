@@ -148,7 +148,7 @@ impl Wiring {
         process::register(&registry)?;
         let mut parts = Parts::default();
         if let Some(args) = &setup.speaker {
-            self.speaker(args, &registry, &mut parts)?;
+            self.speaker(args, &setup.source, &registry, &mut parts)?;
         }
         if let Some(data_plane) = sockets.data_plane {
             self.ingress(data_plane, &registry, &mut parts)?;
@@ -164,7 +164,13 @@ impl Wiring {
         Ok(ended?)
     }
 
-    fn speaker(&self, args: &SpeakerArgs, registry: &Registry, parts: &mut Parts) -> Result<(), RunError> {
+    fn speaker(
+        &self,
+        args: &SpeakerArgs,
+        source: &SourceArgs,
+        registry: &Registry,
+        parts: &mut Parts,
+    ) -> Result<(), RunError> {
         let wires = SpeakerPorts {
             snapshots: self.cluster.snapshots.clone(),
             reports: self.cluster.reports.speaker.clone(),
@@ -173,7 +179,8 @@ impl Wiring {
             ready: self.readiness.part("speaker"),
             shutdown: self.release.clone(),
         };
-        parts.spawn("speaker", lb_speaker::io::run(options::speaker(args, &self.node, self.in_cluster), wires));
+        let options = options::speaker(args, source, &self.node, self.in_cluster);
+        parts.spawn("speaker", lb_speaker::io::run(options, wires));
         Ok(())
     }
 

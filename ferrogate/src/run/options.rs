@@ -8,13 +8,14 @@ use config::object::{Kind, ObjectName};
 use ingress::access;
 use ingress::compile::CompileOptions;
 use ingress::io::IngressOptions;
+use lb_speaker::allocator::OrphanPolicy;
 use lb_speaker::io::{Delivery, SpeakerOptions};
-use lb_speaker::plan::PlanOptions;
+use lb_speaker::plan::{PlanOptions, ReservedPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::RunError;
-use crate::cli::{AccessLog, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
+use crate::cli::{AccessLog, IngressArgs, Orphans, ProcessArgs, SourceArgs, SpeakerArgs};
 use crate::defaults;
 
 /// Where objects come from.
@@ -114,13 +115,27 @@ fn state_dir(source: &SourceArgs, manifests: &Path) -> Result<Option<PathBuf>, R
 }
 
 /// The speaker.
-pub(super) fn speaker(args: &SpeakerArgs, node: &str, in_cluster: bool) -> SpeakerOptions {
+pub(super) fn speaker(args: &SpeakerArgs, source: &SourceArgs, node: &str, in_cluster: bool) -> SpeakerOptions {
     SpeakerOptions {
         node: node.to_owned(),
         interfaces: args.interfaces.clone(),
         // No kube-proxy stands between a folder of manifests and the listeners.
         deliver: if in_cluster { Delivery::Kernel } else { Delivery::Loopback },
-        plan: PlanOptions { lb_class: args.lb_class.clone() },
+        plan: plan(args, source),
+    }
+}
+
+fn plan(args: &SpeakerArgs, source: &SourceArgs) -> PlanOptions {
+    PlanOptions {
+        lb_class: args.lb_class.clone(),
+        orphans: match args.orphan_policy {
+            Orphans::Keep => OrphanPolicy::Keep,
+            Orphans::Reassign => OrphanPolicy::Reassign,
+        },
+        reserved: if args.allow_reserved_addresses { ReservedPolicy::Give } else { ReservedPolicy::Refuse },
+        // The speaker fills in what it sees.
+        subnets: Vec::new(),
+        config_map: ObjectName::new(source.config_namespace.as_str(), source.config_name.as_str()),
     }
 }
 

@@ -132,8 +132,10 @@ impl Speaker {
 
     fn take_snapshot(&mut self) {
         let Some(snapshot) = self.ports.snapshots.borrow_and_update().clone() else { return };
+        self.options.plan.subnets = reach::subnets(&self.found);
         self.plan = plan::plan(&snapshot, &self.options.plan);
         self.ports.metrics.set_pools(&self.plan.pools);
+        self.ports.metrics.set_orphaned(self.plan.orphaned.values().map(Vec::len).sum());
         self.ports.metrics.set_config(!snapshot.pools.pools.is_empty(), snapshot.pools_stale);
         self.snapshot = Some(snapshot);
     }

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
 fn judge(snapshot: &Snapshot, args: &CheckArgs) -> Result<Vec<Problem>, GenerateError> {
     let now = Timestamp::now();
     let default = Arc::new(certs::generate_default(now)?);
-    let addresses = plan::plan(snapshot, &PlanOptions { lb_class: args.lb_class.clone() });
+    let addresses = plan::plan(snapshot, &PlanOptions { lb_class: args.lb_class.clone(), ..PlanOptions::default() });
     let routes = compile::compile(snapshot, &compile_options(args), &default, None, now);
     let cores = addresses.report.problems.iter().chain(&routes.report.problems);
     Ok(problems::collect(snapshot.problems.iter().chain(cores)))
