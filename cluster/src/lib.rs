@@ -25,7 +25,7 @@ use config::report::Report;
 use config::snapshot::Snapshot;
 use tokio::sync::{oneshot, watch};
 
-pub use api::{Access, ApiError, ApiOptions, Timing, WriteBudget};
+pub use api::{Access, ApiError, ApiOptions, Mode, Timing, WriteBudget};
 pub use dir::{DirError, DirOptions, StateError};
 pub use load::{Loaded, load};
 

@@ -35,6 +35,9 @@ pub struct Loaded {
     pub ignored: Vec<String>,
     /// How many files were read.
     pub files: usize,
+    /// The address configuration that a cluster would take from them: the valid text of the `ConfigMap` of that name,
+    /// or a bare one. `None` leaves a cluster the one it has.
+    pub addresses: Option<Arc<PoolConfig>>,
 }
 
 /// Reads files, folders and, for `-`, standard input.
@@ -84,6 +87,7 @@ fn check(mut tree: Tree, config_map: &ObjectName) -> Loaded {
             problems.push(one_too_many(file, &counts));
         }
     }
+    let counts = (addresses.source.is_some() && !addresses.refused).then(|| Arc::clone(&addresses.pools));
     for (reference, legacy) in lookalikes(&snapshot, config_map) {
         problems.extend(legacy.problems);
         // That it does not count, if so, is what the mirror says of it.
@@ -91,7 +95,7 @@ fn check(mut tree: Tree, config_map: &ObjectName) -> Loaded {
     }
     (snapshot.pools, snapshot.pools_stale) = (addresses.pools, addresses.refused);
     snapshot.problems = Arc::new(problems);
-    Loaded { snapshot: Arc::new(snapshot), ignored: mirror.ignored(), files }
+    Loaded { snapshot: Arc::new(snapshot), ignored: mirror.ignored(), files, addresses: counts }
 }
 
 /// Takes the bare configurations out of the tree.

@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Su
 use config::object::ObjectName;
 use config::settings;
 use jiff::SignedDuration;
+use lb_speaker::allocator::OrphanPolicy;
 
 /// Version and commit, as `--version` shows them.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("FERROGATE_COMMIT"), ")");
@@ -24,7 +25,9 @@ Examples:
   ferrogate check /etc/ferrogate
           Say what is wrong with a folder of manifests, with file, line and column
   kubectl get configmap -n metallb-system config -o yaml | ferrogate check -
-          The same for what a cluster holds";
+          The same for what a cluster holds
+  ferrogate check --against-cluster new-pools.yaml
+          Say beforehand which Services of a cluster would get another address, keep an orphan, or wait";
 
 const ENVIRONMENT: &str = "\
 Every flag can be set in the environment: --drain-timeout is FERROGATE_DRAIN_TIMEOUT.
@@ -187,6 +190,15 @@ pub(crate) enum Orphans {
     Reassign,
 }
 
+impl From<Orphans> for OrphanPolicy {
+    fn from(orphans: Orphans) -> Self {
+        match orphans {
+            Orphans::Keep => Self::Keep,
+            Orphans::Reassign => Self::Reassign,
+        }
+    }
+}
+
 /// Flags of the ingress.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "HTTP and HTTPS")]
@@ -278,6 +290,36 @@ pub(crate) struct CheckArgs {
     /// Check only Services of this loadBalancerClass [default: those without one]
     #[arg(long, value_name = "CLASS", env = "FERROGATE_LB_CLASS")]
     pub(crate) lb_class: Option<String>,
+    #[command(flatten)]
+    pub(crate) against: AgainstArgs,
+}
+
+/// Flags of `ferrogate check --against-cluster`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Against a cluster")]
+pub(crate) struct AgainstArgs {
+    /// Say what the manifests would change for the addresses of a cluster, which is only read; exits with 3 if a
+    /// Service would lose something
+    #[arg(long, env = "FERROGATE_AGAINST_CLUSTER")]
+    pub(crate) against_cluster: bool,
+    /// The file that leads to it [default: in a Pod, its cluster; else KUBECONFIG or ~/.kube/config]
+    #[arg(long, value_name = "FILE", env = "FERROGATE_KUBECONFIG", requires = "against_cluster")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of that file [default: its current one]
+    #[arg(long, value_name = "NAME", env = "FERROGATE_KUBE_CONTEXT", requires = "against_cluster")]
+    pub(crate) kube_context: Option<String>,
+    /// Namespace of the ConfigMap with the addresses
+    #[arg(long, value_name = "NAME", env = "FERROGATE_CONFIG_NAMESPACE", default_value = settings::DEFAULT_CONFIG_MAP.0)]
+    pub(crate) config_namespace: String,
+    /// Name of that ConfigMap
+    #[arg(long, value_name = "NAME", env = "FERROGATE_CONFIG_NAME", default_value = settings::DEFAULT_CONFIG_MAP.1)]
+    pub(crate) config_name: String,
+    /// The policy that the speaker there runs with: keep or reassign
+    #[arg(long, value_enum, default_value_t = Orphans::Keep, value_name = "POLICY", env = "FERROGATE_ORPHAN_POLICY", hide_possible_values = true)]
+    pub(crate) orphan_policy: Orphans,
+    /// That the speaker there gives reserved addresses
+    #[arg(long, env = "FERROGATE_ALLOW_RESERVED_ADDRESSES")]
+    pub(crate) allow_reserved_addresses: bool,
 }
 
 /// Form of what `check` prints.

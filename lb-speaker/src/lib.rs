@@ -25,6 +25,7 @@ pub mod members;
 pub mod metrics;
 pub mod ndp;
 pub mod plan;
+pub mod preview;
 pub mod reach;
 pub mod refusal;
 pub mod reserved;

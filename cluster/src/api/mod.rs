@@ -64,6 +64,18 @@ pub struct ApiOptions {
     pub writes: WriteBudget,
     /// How long things take.
     pub timing: Timing,
+    /// What is read, and whether anything may be written.
+    pub mode: Mode,
+}
+
+/// What is read, and whether anything may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Reads all there is to serve, and writes while it holds the Lease.
+    #[default]
+    Appliance,
+    /// Reads what addresses depend on (Services, Nodes, the `ConfigMap`), asks for no Lease and never writes.
+    Observer,
 }
 
 /// How fast is written: Service statuses, Ingress statuses and events, each apart from the others.
@@ -174,21 +186,32 @@ impl ApiOptions {
             identity,
             writes,
             timing,
+            mode: Mode::Appliance,
         }
+    }
+
+    /// Options that only look at the addresses of a cluster.
+    #[must_use]
+    pub fn observer(access: Access, config_map: ObjectName) -> Self {
+        Self { mode: Mode::Observer, ..Self::new(access, config_map, "observer") }
     }
 
     fn sources(&self) -> Vec<Source> {
         let plain =
-            [Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Namespace, Kind::Node, Kind::Service];
+            [Kind::Node, Kind::Service, Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Namespace];
+        let plain = if self.mode == Mode::Observer { &plain[..2] } else { &plain[..] };
         let within = self.watch_namespace.as_deref().map(Arc::<str>::from);
         let source =
             |kind: Kind| Source { namespace: within.clone().filter(|_| kind.is_namespaced()), ..Source::all(kind) };
-        let mut sources: Vec<Source> = plain.into_iter().map(source).collect();
+        let mut sources: Vec<Source> = plain.iter().copied().map(source).collect();
         sources.push(Source {
             kind: Kind::ConfigMap,
             namespace: Some(Arc::clone(&self.config_map.namespace)),
             fields: Some(format!("metadata.name={}", self.config_map.name)),
         });
+        if self.mode == Mode::Observer {
+            return sources;
+        }
         let secrets =
             |namespace| Source { kind: Kind::Secret, namespace, fields: Some("type=kubernetes.io/tls".into()) };
         match &self.secret_namespaces {

@@ -16,7 +16,6 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::ApiOptions;
 use super::connection::Connection;
 use super::disk::Disk;
 use super::kinds::Source;
@@ -24,6 +23,7 @@ use super::lease::Candidate;
 use super::mirror::Mirror;
 use super::watch::{News, Watcher};
 use super::writer::Writer;
+use super::{ApiOptions, Mode};
 use crate::Leadership;
 use crate::debounce::Debounce;
 use crate::thread::{Inputs, Outputs};
@@ -116,7 +116,7 @@ impl Task {
             writer: Writer::new(connection, options.timing, options.writes),
             standing: Standing::Follower,
             lease,
-            candidate: Some(candidate),
+            candidate: (options.mode == Mode::Appliance).then_some(candidate),
             running: None,
             stop_lease,
             config_map: options.config_map,

@@ -1,8 +1,11 @@
 //! `ferrogate check`: what is wrong with manifests, without running anything.
 //!
 //! Beyond what each object says by itself, the same cores that run the appliance plan the addresses and compile the
-//! routes, so that an Ingress naming a missing Service is found here too.
+//! routes, so that an Ingress naming a missing Service is found here too. With `--against-cluster`, what is missing here
+//! may be there: then each object is judged by itself, and the addresses together with those of the cluster.
 #![expect(clippy::disallowed_methods, reason = "certificates are judged at a moment")]
+
+mod against;
 
 use std::error::Error;
 use std::io::Write as _;
@@ -12,39 +15,73 @@ use std::sync::Arc;
 use cluster::Loaded;
 use config::diagnostic::Problem;
 use config::object::ObjectName;
-use config::settings::DEFAULT_CONFIG_MAP;
 use config::snapshot::Snapshot;
 use config::summary::Summary;
 use ingress::certs::{self, GenerateError};
 use ingress::compile::{self, CompileOptions};
 use jiff::Timestamp;
-use lb_speaker::plan::{self, PlanOptions};
+use lb_speaker::plan::{self, PlanOptions, ReservedPolicy};
+use serde::Serialize;
 
-use crate::cli::{CheckArgs, Output};
+use self::against::{Outlook, Row};
+use crate::cli::{CheckArgs, LogFormat, Output};
 use crate::problems::{self, plural};
 
-/// Checks and prints; the exit status tells whether there are errors.
+/// What `check --against-cluster` says if the manifests are right and a Service would lose something.
+const HARM: u8 = 3;
+
+/// Checks and prints; the exit status tells whether there are errors, or else whether a Service would lose something.
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let (namespace, name) = DEFAULT_CONFIG_MAP;
-    let loaded = cluster::load(&args.paths, &ObjectName::new(namespace, name));
-    let problems = judge(&loaded.snapshot, args)?;
+    let options = plan_options(args);
+    let loaded = cluster::load(&args.paths, &options.config_map);
+    let outlook = outlook(&loaded, args, &options)?;
+    let problems = match &outlook {
+        None => judge(&loaded.snapshot, args, &options)?,
+        Some(_) => problems::collect(loaded.snapshot.problems.iter()),
+    };
     let text = match args.output {
-        Output::Text => report(&loaded, &problems),
-        Output::Json => json(&loaded, &problems)?,
+        Output::Text => report(&loaded, &problems, outlook.as_ref()),
+        Output::Json => json(&loaded, &problems, outlook.as_ref())?,
     };
     // A reader that went away has seen enough.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    Ok(if problems::count(&problems).0 == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let harm = outlook.as_ref().is_some_and(Outlook::is_harm);
+    Ok(match (problems::count(&problems).0, harm) {
+        (0, false) => ExitCode::SUCCESS,
+        (0, true) => ExitCode::from(HARM),
+        (_, _) => ExitCode::FAILURE,
+    })
+}
+
+/// What the manifests mean for the cluster, if that was asked.
+fn outlook(loaded: &Loaded, args: &CheckArgs, options: &PlanOptions) -> Result<Option<Outlook>, Box<dyn Error>> {
+    if !args.against.against_cluster {
+        return Ok(None);
+    }
+    crate::telemetry::install(LogFormat::Text, "warn")?;
+    Ok(Some(crate::runtime()?.block_on(Outlook::new(loaded, &args.against, options))?))
 }
 
 /// Everything that is wrong, once each, errors first.
-fn judge(snapshot: &Snapshot, args: &CheckArgs) -> Result<Vec<Problem>, GenerateError> {
+fn judge(snapshot: &Snapshot, args: &CheckArgs, options: &PlanOptions) -> Result<Vec<Problem>, GenerateError> {
     let now = Timestamp::now();
     let default = Arc::new(certs::generate_default(now)?);
-    let addresses = plan::plan(snapshot, &PlanOptions { lb_class: args.lb_class.clone(), ..PlanOptions::default() });
+    let addresses = plan::plan(snapshot, options);
     let routes = compile::compile(snapshot, &compile_options(args), &default, None, now);
     let cores = addresses.report.problems.iter().chain(&routes.report.problems);
     Ok(problems::collect(snapshot.problems.iter().chain(cores)))
+}
+
+fn plan_options(args: &CheckArgs) -> PlanOptions {
+    let against = &args.against;
+    PlanOptions {
+        lb_class: args.lb_class.clone(),
+        orphans: against.orphan_policy.into(),
+        reserved: if against.allow_reserved_addresses { ReservedPolicy::Give } else { ReservedPolicy::Refuse },
+        // Whoever checks need not be on the LAN of those who announce.
+        subnets: Vec::new(),
+        config_map: ObjectName::new(against.config_namespace.as_str(), against.config_name.as_str()),
+    }
 }
 
 fn compile_options(args: &CheckArgs) -> CompileOptions {
@@ -59,11 +96,15 @@ fn compile_options(args: &CheckArgs) -> CompileOptions {
     }
 }
 
-/// The problems, a blank line between them, and how many there are.
-fn report(loaded: &Loaded, problems: &[Problem]) -> String {
+/// The problems, a blank line between them, how many there are, and what they mean for the cluster.
+fn report(loaded: &Loaded, problems: &[Problem], outlook: Option<&Outlook>) -> String {
     let mut paragraphs: Vec<_> = problems.iter().map(ToString::to_string).collect();
     paragraphs.push(format!("{}\n", summary(loaded, problems)));
-    paragraphs.join("\n\n")
+    let text = paragraphs.join("\n\n");
+    match outlook {
+        Some(outlook) => text + "\n" + &outlook.text(),
+        None => text,
+    }
 }
 
 /// "3 files, 12 objects, 2 errors, 1 warning".
@@ -93,7 +134,17 @@ fn objects(snapshot: &Snapshot) -> usize {
         + snapshot.services.len()
 }
 
-fn json(loaded: &Loaded, problems: &[Problem]) -> Result<String, serde_json::Error> {
+/// The answer in JSON; `effects` only against a cluster.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    summary: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effects: Option<Vec<Row>>,
+}
+
+fn json(loaded: &Loaded, problems: &[Problem], outlook: Option<&Outlook>) -> Result<String, serde_json::Error> {
     let summary = Summary::new(&loaded.snapshot.pools, problems.to_vec());
-    Ok(serde_json::to_string_pretty(&summary)? + "\n")
+    let answer = Answer { summary, effects: outlook.map(Outlook::rows) };
+    Ok(serde_json::to_string_pretty(&answer)? + "\n")
 }

@@ -8,14 +8,13 @@ use config::object::{Kind, ObjectName};
 use ingress::access;
 use ingress::compile::CompileOptions;
 use ingress::io::IngressOptions;
-use lb_speaker::allocator::OrphanPolicy;
 use lb_speaker::io::{Delivery, SpeakerOptions};
 use lb_speaker::plan::{PlanOptions, ReservedPolicy};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::RunError;
-use crate::cli::{AccessLog, IngressArgs, Orphans, ProcessArgs, SourceArgs, SpeakerArgs};
+use crate::cli::{AccessLog, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
 use crate::defaults;
 
 /// Where objects come from.
@@ -128,10 +127,7 @@ pub(super) fn speaker(args: &SpeakerArgs, source: &SourceArgs, node: &str, in_cl
 fn plan(args: &SpeakerArgs, source: &SourceArgs) -> PlanOptions {
     PlanOptions {
         lb_class: args.lb_class.clone(),
-        orphans: match args.orphan_policy {
-            Orphans::Keep => OrphanPolicy::Keep,
-            Orphans::Reassign => OrphanPolicy::Reassign,
-        },
+        orphans: args.orphan_policy.into(),
         reserved: if args.allow_reserved_addresses { ReservedPolicy::Give } else { ReservedPolicy::Refuse },
         // The speaker fills in what it sees.
         subnets: Vec::new(),

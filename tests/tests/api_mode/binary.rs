@@ -117,3 +117,51 @@ async fn a_restart_without_api_server_serves_routes_and_keeps_committed_addresse
     .await;
     assert!(backend.connections() > 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_told_beforehand_without_a_write() {
+    let world = World::new();
+    for (name, ip) in [("kept", "10.0.0.1"), ("far", "10.0.9.9")] {
+        world.put(&service(name));
+        let mut held = world.server.get("Service", "shop", name).unwrap();
+        held["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": ip }] } });
+        world.server.put_status(&held).unwrap();
+    }
+    let change = json!({ "apiVersion": "v1", "kind": "List", "items": [pools("10.0.0.0/30"), service("new")] });
+    let path = world.folder.path().join("change.json");
+    std::fs::write(&path, change.to_string()).unwrap();
+    let config = world.server.kubeconfig(world.folder.path()).unwrap();
+    let before = (world.server.all("Service"), world.server.all("ConfigMap"));
+    let asked = world.server.faults().requests().len();
+    let check = |arguments: &[&str]| {
+        let mut command = Command::new(binary::path());
+        command.args(["check", "--against-cluster", "--kubeconfig"]).arg(&config).args(arguments).output().unwrap()
+    };
+    let change = path.to_str().unwrap();
+    for (policy, effect, message) in [
+        ("keep", "orphaned", "keeps 10.0.9.9, which no pool has any more"),
+        ("reassign", "renumbered", "gets 10.0.0.0 of pool lan instead of 10.0.9.9"),
+    ] {
+        let output = check(&["--orphan-policy", policy, "--output", "json", change]);
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let effects = value["effects"].as_array().unwrap();
+        let told: Vec<_> = effects.iter().map(|it| [&it["service"], &it["effect"], &it["message"]]).collect();
+        assert_eq!(told[0], ["far", effect, message].map(Value::from).each_ref(), "{policy}");
+        assert_eq!((told.len(), &told[1][..2]), (2, &[&json!("new"), &json!("served")][..]), "{policy}");
+        assert_eq!(output.status.code(), Some(3), "{policy}");
+    }
+    let pools = world.folder.path().join("pools.json");
+    std::fs::write(&pools, self::pools("10.0.0.0/15").to_string()).unwrap();
+    let wider = check(&[pools.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&wider.stdout).ends_with("in the cluster: no Service changes\n"), "{wider:?}");
+    assert_eq!(wider.status.code(), Some(0));
+    let requests = world.server.faults().requests();
+    let others: Vec<_> = requests[asked..]
+        .iter()
+        .filter(|it| {
+            !matches!(it.verb, "list" | "watch") || !["services", "nodes", "configmaps"].contains(&&*it.resource)
+        })
+        .collect();
+    assert!(others.is_empty() && requests.len() > asked, "{others:?}");
+    assert_eq!((world.server.all("Service"), world.server.all("ConfigMap")), before);
+}

@@ -1,0 +1,154 @@
+//! `check --against-cluster`: what manifests would change for the addresses of a cluster.
+//!
+//! Reads the cluster once, as an observer: no Lease, no write. What follows from the change is
+//! [`lb_speaker::preview`]'s to say; here it is only shown.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::{Access, ApiError, ApiOptions, Cluster, Loaded};
+use config::diagnostic::Severity;
+use config::object::ObjectName;
+use config::snapshot::Snapshot;
+use lb_speaker::plan::PlanOptions;
+use lb_speaker::preview::{self, Candidate, Effect};
+use serde::Serialize;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::AgainstArgs;
+use crate::problems::plural;
+
+/// How long the cluster has to be read.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why nothing can be said about the cluster.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AgainstError {
+    /// Nothing says which cluster.
+    #[error("there is no cluster to check against; name one with --kubeconfig")]
+    NoCluster,
+    /// The way to it cannot be used.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// It is away, or too slow; the log says what was tried.
+    #[error("the cluster was not read within {} s; check that it runs and that --kubeconfig leads to it", PATIENCE.as_secs())]
+    Silent,
+    /// Something may not be read.
+    #[error("the cluster cannot be read: {0}")]
+    Denied(String),
+}
+
+/// What a change means for a cluster.
+#[derive(Debug)]
+pub(super) struct Outlook {
+    effects: BTreeMap<ObjectName, Vec<Effect>>,
+    /// Whether the cluster refuses its own configuration, so that what is in force there is not known.
+    stale: bool,
+}
+
+impl Outlook {
+    /// Reads the cluster and compares.
+    pub(super) async fn new(loaded: &Loaded, args: &AgainstArgs, options: &PlanOptions) -> Result<Self, AgainstError> {
+        let live = read(ApiOptions::observer(access(args)?, options.config_map.clone())).await?;
+        let candidate = Candidate { pools: loaded.addresses.as_ref(), services: &loaded.snapshot.services };
+        Ok(Self { effects: preview::preview(&live, candidate, options), stale: live.pools_stale })
+    }
+
+    /// Whether some Service would lose something.
+    pub(super) fn is_harm(&self) -> bool {
+        self.effects.values().flatten().any(Effect::is_harm)
+    }
+
+    /// One line for each Service and effect, then how many there are.
+    pub(super) fn text(&self) -> String {
+        let mut lines = Vec::new();
+        if self.stale {
+            lines.push(
+                "the cluster refuses its own address configuration; compared with the addresses that are held"
+                    .to_owned(),
+            );
+        }
+        for (name, effects) in &self.effects {
+            lines.extend(effects.iter().map(|effect| format!("Service {name} {effect}")));
+        }
+        lines.push(self.summary());
+        lines.join("\n") + "\n"
+    }
+
+    /// "in the cluster: 3 Services change (1 orphaned, 2 served)".
+    fn summary(&self) -> String {
+        if self.effects.is_empty() {
+            return "in the cluster: no Service changes".to_owned();
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for effect in self.effects.values().flatten() {
+            *counts.entry(effect.as_str()).or_default() += 1;
+        }
+        let counts: Vec<String> = counts.into_iter().map(|(what, count)| format!("{count} {what}")).collect();
+        let verb = if self.effects.len() == 1 { "changes" } else { "change" };
+        format!("in the cluster: {} {verb} ({})", plural(self.effects.len(), "Service"), counts.join(", "))
+    }
+
+    /// The same for tools.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let rows = |(name, effects): (&ObjectName, &Vec<Effect>)| {
+            effects.iter().map(|effect| Row::new(name, effect)).collect::<Vec<_>>()
+        };
+        self.effects.iter().flat_map(rows).collect()
+    }
+}
+
+/// One effect on one Service, in JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    namespace: String,
+    service: String,
+    /// `served`, `renumbered`, `freed`, `orphaned`, `repooled` or `refused`.
+    effect: &'static str,
+    /// Whether the Service loses something, or is to lose it.
+    harm: bool,
+    message: String,
+}
+
+impl Row {
+    fn new(name: &ObjectName, effect: &Effect) -> Self {
+        Self {
+            namespace: name.namespace.to_string(),
+            service: name.name.to_string(),
+            effect: effect.as_str(),
+            harm: effect.is_harm(),
+            message: effect.to_string(),
+        }
+    }
+}
+
+/// The cluster at one moment.
+async fn read(options: ApiOptions) -> Result<Arc<Snapshot>, AgainstError> {
+    let stop = CancellationToken::new();
+    let mut cluster = Cluster::api(options, stop.clone()).await?;
+    let first = timeout(PATIENCE, cluster.snapshots.wait_for(Option::is_some)).await;
+    let snapshot = first.ok().and_then(Result::ok).and_then(|snapshot| snapshot.clone());
+    stop.cancel();
+    cluster.stopped().await;
+    let snapshot = snapshot.ok_or(AgainstError::Silent)?;
+    // A problem without an object is the cluster's: what may not be read would look as if it were not there.
+    let denied = snapshot.problems.iter().find(|it| it.severity == Severity::Error && it.object.is_none());
+    match denied {
+        Some(problem) => Err(AgainstError::Denied(problem.message.clone())),
+        None => Ok(snapshot),
+    }
+}
+
+/// The way to the cluster: as asked, else as the Pod around us, else as kubectl.
+fn access(args: &AgainstArgs) -> Result<Access, AgainstError> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if args.kubeconfig.is_none() && variable("KUBERNETES_SERVICE_HOST").is_some() {
+        return Ok(Access::InCluster);
+    }
+    let usual = || variable("KUBECONFIG").or_else(|| Some(variable("HOME")?.join(".kube/config")));
+    let path = args.kubeconfig.clone().or_else(usual).ok_or(AgainstError::NoCluster)?;
+    Ok(Access::Kubeconfig { path, context: args.kube_context.clone() })
+}
