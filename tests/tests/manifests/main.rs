@@ -4,6 +4,7 @@
 mod access;
 mod alerts;
 mod contents;
+mod image;
 mod objects;
 mod roles;
 mod server;
