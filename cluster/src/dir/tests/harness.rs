@@ -126,6 +126,21 @@ impl Running {
         .await
     }
 
+    /// Reports on every newer snapshot anew, as the speaker does, until one has a problem that contains `text`.
+    pub(super) async fn refused(&mut self, services: &[(&str, &str)], text: &str) -> Arc<Snapshot> {
+        wait(async {
+            loop {
+                let snapshot = self.cluster.snapshots.borrow_and_update().clone().unwrap();
+                if has_problem(&snapshot, text) {
+                    return snapshot;
+                }
+                self.report(services);
+                self.cluster.snapshots.changed().await.unwrap();
+            }
+        })
+        .await
+    }
+
     pub(super) async fn stop(self) {
         self.shutdown.cancel();
         wait(self.cluster.stopped()).await;

@@ -113,8 +113,7 @@ async fn a_service_in_a_file_that_cannot_be_read_keeps_its_address_over_a_restar
     folders.write("b.yaml", &service("b"));
     let mut again = folders.open("one").await;
     again.services(&["b"]).await;
-    again.report(&[("b", "192.0.2.1")]);
-    let refused = again.problem("still belongs to Service default/a").await;
+    let refused = again.refused(&[("b", "192.0.2.1")], "still belongs to Service default/a").await;
     assert_eq!(address_of(&refused, "b"), None);
 
     folders.write("a.yaml", &service("a"));
