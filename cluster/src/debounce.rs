@@ -1,8 +1,8 @@
 //! When to look again after a change, and after a failure.
 //!
 //! Changes come in bursts: an editor writes, renames, deletes. [`Debounce`] waits until a burst has been quiet for a
-//! moment, but never longer than a ceiling, so that a stream of changes cannot keep us from looking. [`Backoff`]
-//! spaces out attempts that fail.
+//! moment, but never longer than a ceiling, so that a stream of changes cannot keep us from looking. [`Pace`] lets a
+//! change after a rest through at once and spaces out a stream. [`Backoff`] spaces out attempts that fail.
 //!
 //! Pure: `now` is an argument.
 
@@ -59,6 +59,46 @@ impl Debounce {
 impl Default for Debounce {
     fn default() -> Self {
         Self::new(QUIET, CEILING)
+    }
+}
+
+/// Spaces out what costs something: soon after a rest, farther and farther apart in a stream, up to a limit.
+///
+/// One change among few is not kept waiting, and a stream of them cannot keep a processor busy.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    shortest: Duration,
+    longest: Duration,
+    /// When it was done last, and how long to wait after it.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Pace {
+    /// At least `shortest` apart after a rest of twice `longest`, then twice as much every time, up to `longest`.
+    #[must_use]
+    pub const fn new(shortest: Duration, longest: Duration) -> Self {
+        Self { shortest, longest, last: None }
+    }
+
+    /// The first moment that is welcome; `None` for any.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.last.map(|(at, wait)| at + wait)
+    }
+
+    /// Whether `now` is welcome.
+    #[must_use]
+    pub fn allows(&self, now: Instant) -> bool {
+        self.deadline().is_none_or(|deadline| deadline <= now)
+    }
+
+    /// It was done at `now`.
+    pub fn done(&mut self, now: Instant) {
+        let wait = match self.last {
+            Some((at, wait)) if now < at + self.longest * 2 => (wait * 2).min(self.longest),
+            Some(_) | None => self.shortest,
+        };
+        self.last = Some((now, wait));
     }
 }
 
@@ -125,6 +165,29 @@ mod tests {
                 last = now;
                 let deadline = debounce.deadline().expect("a change is waiting");
                 prop_assert!(deadline <= last + QUIET && deadline <= first.unwrap() + CEILING);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_is_spaced_out_and_a_rest_forgotten(gaps in proptest::collection::vec(0_u64..150, 1..200)) {
+            let millis = Duration::from_millis;
+            let (mut pace, mut now) = (Pace::new(millis(10), millis(50)), Instant::now());
+            let mut done: Vec<Instant> = Vec::new();
+            for gap in gaps {
+                now += millis(gap);
+                let rested = done.last().is_none_or(|last| now >= *last + millis(100));
+                if pace.allows(now) {
+                    pace.done(now);
+                    done.push(now);
+                    let within = done.iter().filter(|at| now.duration_since(**at) < Duration::from_secs(1)).count();
+                    prop_assert!(within <= 23, "{within} in a second");
+                }
+                let deadline = pace.deadline().expect("it was done once");
+                let last = *done.last().expect("the first is always welcome");
+                prop_assert!(deadline <= last + millis(50) && deadline >= last + millis(10));
+                prop_assert!(!rested || deadline == now + millis(10), "after a rest the next waits briefly");
             }
         }
     }

@@ -15,6 +15,7 @@ mod dir;
 pub mod lease;
 mod load;
 pub mod memory;
+mod metrics;
 pub mod mirror;
 pub mod outbox;
 mod thread;
@@ -28,6 +29,7 @@ use tokio::sync::{oneshot, watch};
 pub use api::{Access, ApiError, ApiOptions, Mode, Timing, WriteBudget};
 pub use dir::{DirError, DirOptions, StateError};
 pub use load::{Loaded, load};
+pub use metrics::ClusterMetrics;
 
 /// Whether this process writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

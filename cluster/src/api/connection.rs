@@ -6,10 +6,11 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{Method, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::client::legacy::connect::HttpConnector;
 use kube::client::{Body, ConfigExt};
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder};
 
 use super::ApiError;
+use crate::ClusterMetrics;
 
 /// How long an answer may take to arrive whole, unless it is a watch.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
@@ -101,15 +103,21 @@ pub(super) struct Connection {
     access: Access,
     current: Mutex<(Client, Instant)>,
     cluster: String,
+    metrics: Arc<ClusterMetrics>,
 }
 
 impl Connection {
     /// Reads the configuration; asks the server nothing yet.
-    pub(super) async fn open(access: Access) -> Result<Self, ApiError> {
+    pub(super) async fn open(access: Access, metrics: Arc<ClusterMetrics>) -> Result<Self, ApiError> {
         // Whoever came first has chosen the same one: there is only one in this program.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (client, cluster) = connect(&access).await?;
-        Ok(Self { access, current: Mutex::new((client, Instant::now())), cluster })
+        Ok(Self { access, current: Mutex::new((client, Instant::now())), cluster, metrics })
+    }
+
+    /// What counts what happens.
+    pub(super) fn metrics(&self) -> &ClusterMetrics {
+        &self.metrics
     }
 
     /// What tells the cluster from others: where it is, and who vouches for it.
@@ -119,7 +127,9 @@ impl Connection {
 
     /// Sends a request; the body of a good answer is still to be read.
     pub(super) async fn send(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Body>, Failure> {
+        let (verb, resource) = about(request.method(), request.uri());
         let answer = self.client().send(request.map(Body::from)).await;
+        self.metrics.asked(verb, &resource, answer.as_ref().ok().map(|answer| answer.status().as_u16()));
         let answer = answer.map_err(|error| Failure::Unreachable(cause(&error)))?;
         if answer.status().is_success() {
             return Ok(answer);
@@ -221,6 +231,33 @@ pub(super) fn refused(status: &str) -> Failure {
     Failure::Refused { code: status.code, reason: status.reason, message: status.message, retry_after }
 }
 
+/// What a request does to which resource, in the words of RBAC: `patch`, `services/status`.
+fn about(method: &Method, uri: &Uri) -> (&'static str, String) {
+    let mut parts = uri.path().trim_matches('/').split('/');
+    // "api", version; or "apis", group, version.
+    let root = if parts.next() == Some("apis") { 2 } else { 1 };
+    let parts: Vec<&str> = parts.skip(root).collect();
+    let parts = match &parts[..] {
+        ["namespaces", _, inside @ ..] if !inside.is_empty() => inside,
+        parts => parts,
+    };
+    let resource = match parts {
+        [resource, _, subresource, ..] => format!("{resource}/{subresource}"),
+        [resource, ..] => (*resource).to_owned(),
+        [] => String::new(),
+    };
+    let verb = match method.as_str() {
+        "GET" if uri.query().is_some_and(|query| query.split('&').any(|it| it == "watch=true")) => "watch",
+        "GET" if parts.len() > 1 => "get",
+        "GET" => "list",
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        _ => "other",
+    };
+    (verb, resource)
+}
+
 /// What is at the bottom of an error: the layers above it only say that a request failed.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut deepest = error;
@@ -228,4 +265,26 @@ fn cause(error: &dyn std::error::Error) -> String {
         deepest = source;
     }
     deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_in_the_words_of_rbac() {
+        for (method, uri, expected) in [
+            (Method::GET, "/api/v1/services?&watch=true&timeoutSeconds=9", ("watch", "services")),
+            (Method::GET, "/api/v1/namespaces?", ("list", "namespaces")),
+            (Method::GET, "/api/v1/namespaces/shop/secrets?&fieldSelector=x", ("list", "secrets")),
+            (Method::GET, "/apis/coordination.k8s.io/v1/namespaces/a/leases/b", ("get", "leases")),
+            (Method::PATCH, "/api/v1/namespaces/shop/services/web/status?", ("patch", "services/status")),
+            (Method::POST, "/api/v1/namespaces/shop/events?", ("create", "events")),
+            (Method::PUT, "/apis/coordination.k8s.io/v1/namespaces/a/leases/b", ("update", "leases")),
+            (Method::GET, "/", ("list", "")),
+        ] {
+            let (verb, resource) = about(&method, &uri.parse().unwrap());
+            assert_eq!((verb, resource.as_str()), expected, "{method} {uri}");
+        }
+    }
 }

@@ -14,6 +14,19 @@ use serde::de::DeserializeOwned;
 
 use super::trim;
 
+/// The type of Secrets that are read as a collection.
+pub(super) const TLS: &str = "kubernetes.io/tls";
+
+/// Which keys of a Secret are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Keys {
+    /// Those that have a meaning to us.
+    #[default]
+    Known,
+    /// All: they are names of users.
+    All,
+}
+
 /// One collection that is watched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Source {
@@ -22,12 +35,27 @@ pub(super) struct Source {
     pub(super) namespace: Option<Arc<str>>,
     /// Which fields objects must have.
     pub(super) fields: Option<String>,
+    /// The one object that it is about, followed because another object names it.
+    pub(super) name: Option<Arc<str>>,
+    /// What is kept of Secrets.
+    pub(super) keys: Keys,
 }
 
 impl Source {
     /// All objects of a kind.
     pub(super) const fn all(kind: Kind) -> Self {
-        Self { kind, namespace: None, fields: None }
+        Self { kind, namespace: None, fields: None, name: None, keys: Keys::Known }
+    }
+
+    /// One Secret, unless it is of the type that is read as a collection.
+    pub(super) fn secret(name: &ObjectName, keys: Keys) -> Self {
+        Self {
+            namespace: Some(Arc::clone(&name.namespace)),
+            fields: Some(format!("metadata.name={},type!={TLS}", name.name)),
+            name: Some(Arc::clone(&name.name)),
+            keys,
+            ..Self::all(Kind::Secret)
+        }
     }
 
     /// The path of the collection.
@@ -38,6 +66,7 @@ impl Source {
     /// Whether an object of this name would be in it, as far as names tell.
     pub(super) fn covers(&self, name: &ObjectName) -> bool {
         self.namespace.as_ref().is_none_or(|namespace| *namespace == name.namespace)
+            && self.name.as_ref().is_none_or(|it| *it == name.name)
     }
 }
 
@@ -70,8 +99,9 @@ pub(super) struct Malformed {
     pub(super) why: String,
 }
 
-/// Reads one object of `kind`, trimmed; `Err(None)` if not even its name can be read.
-pub(super) fn decode(kind: Kind, text: &str) -> Result<(ObjectName, Object), Option<Malformed>> {
+/// Reads one object of a source, trimmed; `Err(None)` if not even its name can be read.
+pub(super) fn decode(source: &Source, text: &str) -> Result<(ObjectName, Object), Option<Malformed>> {
+    let kind = source.kind;
     let read = match kind {
         Kind::ConfigMap => typed::<ConfigMap>(text, Object::ConfigMap),
         Kind::EndpointSlice => typed::<EndpointSlice>(text, Object::EndpointSlice),
@@ -84,7 +114,7 @@ pub(super) fn decode(kind: Kind, text: &str) -> Result<(ObjectName, Object), Opt
     };
     match read {
         Ok((name, mut object)) => {
-            trim::object(&mut object);
+            trim::object(&mut object, source.keys);
             Ok((name, object))
         }
         Err(error) => {

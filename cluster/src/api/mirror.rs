@@ -19,9 +19,10 @@ use config::manifest::Object;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::snapshot::{Objects, Snapshot};
 use k8s_openapi::Metadata;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::kinds::{Malformed, Source};
+use super::kinds::{Malformed, Source, TLS};
 use super::trouble::Trouble;
 use super::watch::{Change, News};
 use crate::mirror::{AddressConfig, Sighting};
@@ -108,6 +109,10 @@ impl Mirror {
     /// Takes in what a watch tells; whether the next snapshot differs by it.
     pub(super) fn take(&mut self, news: News) -> bool {
         let News { source, change } = news;
+        if !self.sources.contains_key(&source) {
+            // The last words of a watch that nobody needs any more.
+            return false;
+        }
         let changed = match change {
             Change::Begin => {
                 self.listing(&source).seen = Some(BTreeSet::new());
@@ -118,12 +123,12 @@ impl Mirror {
                 self.put(name, object)
             }
             Change::Applied(name, object) => self.put(name, object),
-            Change::Deleted(name) => self.remove(source.kind, &name),
+            Change::Deleted(name) => self.owns(&source, &name) && self.remove(source.kind, &name),
             Change::End { epoch } => self.end(&source, epoch),
             Change::Malformed(malformed) => self.malform(&source, malformed),
             Change::Trouble(trouble) => {
-                self.listing(&source).trouble = trouble;
-                true
+                let old = std::mem::replace(&mut self.listing(&source).trouble, trouble.clone());
+                old != trouble
             }
         };
         self.changed |= changed;
@@ -138,9 +143,42 @@ impl Mirror {
         changed
     }
 
-    /// Whether every collection that may be read was listed once.
+    /// Whether every collection that may be read was listed once; what came to be named later keeps nobody waiting.
     pub(super) fn is_complete(&self) -> bool {
-        self.sources.values().all(|listing| listing.listed.is_some() || listing.is_denied())
+        self.published.is_some() || self.sources.values().all(Listing::is_settled)
+    }
+
+    /// Whether everything of a kind that may be read was listed once.
+    pub(super) fn is_listed(&self, kind: Kind) -> bool {
+        self.sources.iter().filter(|(source, _)| source.kind == kind).all(|(_, listing)| listing.is_settled())
+    }
+
+    /// What the next snapshot will be made of.
+    pub(super) const fn next(&self) -> &Snapshot {
+        &self.next
+    }
+
+    /// Takes news of one more source from now on.
+    pub(super) fn follow(&mut self, source: Arc<Source>) {
+        self.sources.entry(source).or_default();
+    }
+
+    /// Takes no more news of a source, and forgets what it told.
+    pub(super) fn forget(&mut self, source: &Source) -> bool {
+        self.sources.remove(source);
+        let held: Vec<ObjectName> = of_kind!(self.next, source.kind, objects => objects.keys().cloned().collect());
+        let changed = held.iter().filter(|name| self.owns(source, name)).cloned().collect::<Vec<_>>();
+        let changed = changed.iter().fold(false, |changed, name| self.remove(source.kind, name) | changed);
+        self.changed |= changed;
+        changed
+    }
+
+    /// Whether an object that we have is for this source to tell of. Of Secrets of one name, that of the type read as a
+    /// collection is the collection's, any other is its own source's.
+    fn owns(&self, source: &Source, name: &ObjectName) -> bool {
+        let is_tls = |secret: &Arc<Secret>| secret.type_.as_deref() == Some(TLS);
+        let held = self.next.secrets.get(name).filter(|_| source.kind == Kind::Secret);
+        source.covers(name) && held.is_none_or(|secret| is_tls(secret) == source.name.is_none())
     }
 
     /// A new snapshot, if there is anything new and everything was listed.
@@ -270,6 +308,7 @@ impl Mirror {
         let mut missing: Vec<ObjectName> = of_kind!(self.next, source.kind, objects => {
             objects.keys().filter(|name| gone(name)).cloned().collect()
         });
+        missing.retain(|name| self.owns(source, name));
         let malformed = self.malformed.keys().filter(|it| it.kind == source.kind && gone(&it.name));
         missing.extend(malformed.map(|it| it.name.clone()).collect::<Vec<_>>());
         missing.iter().fold(first, |changed, name| self.remove(source.kind, name) | changed)
@@ -296,13 +335,19 @@ impl Mirror {
 
     fn problems(&self) -> Vec<Problem> {
         // One server that is away is one problem, however many watches notice.
-        let troubles: BTreeSet<Problem> = self.troubles().map(|(source, trouble)| trouble.problem(source)).collect();
+        // What one object names and may not be read is told on that object.
+        let general = self.troubles().filter(|(source, trouble)| source.name.is_none() || !trouble.is_denied());
+        let troubles: BTreeSet<Problem> = general.map(|(source, trouble)| trouble.problem(source)).collect();
         let others = self.own_problems.iter().chain(self.malformed.values()).chain(self.config.problems());
         troubles.into_iter().chain(others.cloned()).collect()
     }
 }
 
 impl Listing {
+    fn is_settled(&self) -> bool {
+        self.listed.is_some() || self.is_denied()
+    }
+
     fn is_denied(&self) -> bool {
         self.trouble.as_ref().is_some_and(Trouble::is_denied)
     }

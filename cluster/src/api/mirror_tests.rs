@@ -168,3 +168,53 @@ fn a_list_of_one_namespace_says_nothing_of_another() {
     assert_eq!(end(&bank, None), None, "nothing changed");
     assert_eq!(end(&shop, None), Some(0));
 }
+
+fn secret(name: &str, type_: &str, version: u64) -> Object {
+    let metadata = ObjectMeta {
+        namespace: Some("shop".into()),
+        name: Some(name.into()),
+        resource_version: Some(version.to_string()),
+        ..ObjectMeta::default()
+    };
+    Object::Secret(Arc::new(Secret { metadata, type_: Some(type_.into()), ..Secret::default() }))
+}
+
+#[test]
+fn a_list_of_certificates_leaves_secrets_alone_that_are_followed_by_name() {
+    let collection = Arc::new(Source::all(Kind::Secret));
+    let users = ObjectName::new("shop", "users");
+    let named = Arc::new(Source::secret(&users, crate::api::kinds::Keys::Known));
+    let mut mirror = Mirror::new([Arc::clone(&collection)], config_map());
+    let tell = |mirror: &mut Mirror, source: &Arc<Source>, change| {
+        mirror.take(News { source: Arc::clone(source), change });
+    };
+    mirror.follow(Arc::clone(&named));
+    tell(&mut mirror, &collection, Change::Begin);
+    tell(&mut mirror, &collection, Change::End { epoch: 0 });
+    assert!(mirror.publish().is_none(), "the first snapshot has what is named as well");
+    tell(&mut mirror, &named, Change::Listed(users.clone(), secret("users", "Opaque", 1)));
+    tell(&mut mirror, &named, Change::End { epoch: 0 });
+    tell(&mut mirror, &collection, Change::Begin);
+    tell(&mut mirror, &collection, Change::End { epoch: 0 });
+    assert!(mirror.publish().unwrap().secrets.contains_key(&users));
+    // Made anew as a certificate: the collection tells of it, in whichever order the two are heard.
+    tell(&mut mirror, &collection, Change::Applied(users.clone(), secret("users", TLS, 2)));
+    tell(&mut mirror, &named, Change::Deleted(users.clone()));
+    assert!(mirror.publish().unwrap().secrets.contains_key(&users));
+    mirror.forget(&named);
+    tell(&mut mirror, &named, Change::Applied(users.clone(), secret("users", "Opaque", 3)));
+    assert_eq!(mirror.next().secrets[&users].type_.as_deref(), Some(TLS), "nobody listens to the last words");
+}
+
+#[test]
+fn what_is_followed_no_longer_is_forgotten() {
+    let users = ObjectName::new("shop", "users");
+    let named = Arc::new(Source::secret(&users, crate::api::kinds::Keys::Known));
+    let mut mirror = Mirror::new([], config_map());
+    mirror.follow(Arc::clone(&named));
+    mirror
+        .take(News { source: Arc::clone(&named), change: Change::Listed(users.clone(), secret("users", "Opaque", 1)) });
+    mirror.take(News { source: Arc::clone(&named), change: Change::End { epoch: 0 } });
+    assert!(mirror.publish().unwrap().secrets.contains_key(&users));
+    assert!(mirror.forget(&named) && !mirror.publish().unwrap().secrets.contains_key(&users));
+}

@@ -19,8 +19,11 @@ mod events;
 mod kinds;
 mod lease;
 mod mirror;
+mod named;
 mod plan;
+mod references;
 mod retry;
+mod sayings;
 mod task;
 mod trim;
 mod trouble;
@@ -35,10 +38,10 @@ use std::time::Duration;
 use config::object::{Kind, ObjectName};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Cluster, thread};
+use crate::{Cluster, ClusterMetrics, thread};
 pub use connection::Access;
 use connection::Connection;
-use kinds::Source;
+use kinds::{Source, TLS};
 use task::Task;
 
 /// What to read, and as whom to write.
@@ -60,6 +63,8 @@ pub struct ApiOptions {
     pub lease: ObjectName,
     /// What this process calls itself in the Lease; no two processes may share it.
     pub identity: String,
+    /// What counts what happens.
+    pub metrics: Arc<ClusterMetrics>,
     /// How fast to write.
     pub writes: WriteBudget,
     /// How long things take.
@@ -123,7 +128,7 @@ impl Default for Timing {
             first_retry: Duration::from_millis(800),
             longest_retry: Duration::from_secs(30),
             read_deadline: Duration::from_mins(3),
-            relist: Duration::from_hours(1),
+            relist: Duration::from_mins(10),
             relist_spacing: Duration::from_secs(10),
             patience: Duration::from_millis(500),
             save: Duration::from_secs(30),
@@ -184,6 +189,7 @@ impl ApiOptions {
             unread: Vec::new(),
             lease,
             identity,
+            metrics: Arc::default(),
             writes,
             timing,
             mode: Mode::Appliance,
@@ -208,12 +214,13 @@ impl ApiOptions {
             kind: Kind::ConfigMap,
             namespace: Some(Arc::clone(&self.config_map.namespace)),
             fields: Some(format!("metadata.name={}", self.config_map.name)),
+            ..Source::all(Kind::ConfigMap)
         });
         if self.mode == Mode::Observer {
             return sources;
         }
         let secrets =
-            |namespace| Source { kind: Kind::Secret, namespace, fields: Some("type=kubernetes.io/tls".into()) };
+            |namespace| Source { namespace, fields: Some(format!("type={TLS}")), ..Source::all(Kind::Secret) };
         match &self.secret_namespaces {
             None => sources.push(secrets(within)),
             Some(namespaces) => sources.extend(namespaces.iter().map(|it| secrets(Some(it.as_str().into())))),
@@ -230,7 +237,7 @@ impl Cluster {
     /// error: it is waited for.
     pub async fn api(options: ApiOptions, shutdown: CancellationToken) -> Result<Self, ApiError> {
         let open = async move |outputs, inputs| {
-            let connection = Arc::new(Connection::open(options.access.clone()).await?);
+            let connection = Arc::new(Connection::open(options.access.clone(), Arc::clone(&options.metrics)).await?);
             Ok(Task::new(options, connection, outputs, inputs, shutdown).run())
         };
         thread::start(open, ApiError::Thread).await

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::sync::Arc;
 
+use super::kinds::Keys;
+
 /// Annotations that are long, or change without meaning anything to us.
 const ANNOTATIONS: [&str; 3] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -14,8 +16,8 @@ const ANNOTATIONS: [&str; 3] = [
     "control-plane.alpha.kubernetes.io/leader",
 ];
 
-/// The keys of a Secret that hold a certificate and its key.
-const SECRET_KEYS: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+/// The keys of a Secret that have a meaning: a certificate and its key, whom to trust and whom no more, users.
+const SECRET_KEYS: [&str; 5] = ["tls.crt", "tls.key", "ca.crt", "ca.crl", "auth"];
 
 /// Trims the metadata of any object.
 pub(super) fn metadata(metadata: &mut ObjectMeta) {
@@ -32,15 +34,16 @@ pub(super) fn metadata(metadata: &mut ObjectMeta) {
 }
 
 /// Trims what is particular to a kind.
-pub(super) fn object(object: &mut Object) {
+pub(super) fn object(object: &mut Object, keys: Keys) {
     match object {
         Object::Node(node) => self::node(Arc::make_mut(node)),
-        Object::Secret(secret) => self::secret(Arc::make_mut(secret)),
+        Object::Secret(secret) if keys == Keys::Known => self::secret(Arc::make_mut(secret)),
         Object::ConfigMap(_)
         | Object::EndpointSlice(_)
         | Object::Ingress(_)
         | Object::IngressClass(_)
         | Object::Namespace(_)
+        | Object::Secret(_)
         | Object::Service(_) => {}
     }
 }
@@ -82,8 +85,8 @@ mod tests {
         let slice: Arc<EndpointSlice> = Arc::new(serde_json::from_value(slice).unwrap());
         metadata(&mut node.metadata);
         let (mut trimmed, mut same) = (Object::Node(Arc::new(node)), Object::EndpointSlice(Arc::clone(&slice)));
-        object(&mut trimmed);
-        object(&mut same);
+        object(&mut trimmed, Keys::Known);
+        object(&mut same, Keys::Known);
         let Object::Node(node) = trimmed else { panic!("a Node stays a Node") };
         assert_eq!(node.metadata.labels.as_ref().unwrap()["topology.kubernetes.io/zone"], "a");
         assert_eq!(node.status.as_ref().unwrap().images, None);

@@ -91,6 +91,8 @@ struct Place {
     /// When to list again although nothing calls for it.
     relist: Instant,
     trouble: Option<Trouble>,
+    /// Whether it was watched before.
+    followed: bool,
 }
 
 /// One event of a watch.
@@ -149,6 +151,7 @@ impl Watcher {
             listed: None,
             relist: Instant::now() + self.timing.jittered_relist(),
             trouble: None,
+            followed: false,
         };
         loop {
             let began = Instant::now();
@@ -196,7 +199,8 @@ impl Watcher {
     }
 
     async fn tell_trouble(&self, place: &mut Place, trouble: Option<Trouble>) -> Result<(), Closed> {
-        if place.trouble == trouble {
+        // What lasts is told at every attempt, to be counted; that it is over, once.
+        if trouble.is_none() && place.trouble.is_none() {
             return Ok(());
         }
         place.trouble.clone_from(&trouble);
@@ -221,6 +225,7 @@ impl Watcher {
         loop {
             let request = Request::new(self.source.path()).list(&params).map_err(unbuildable)?;
             let body = self.connection.ask(request, ANSWER).await?;
+            self.connection.metrics().heard(self.source.kind);
             let page: Page<'_> = serde_json::from_slice(&body).map_err(|error| Failure::Garbled(error.to_string()))?;
             for item in page.items {
                 self.object(item.get(), Change::Listed).await?;
@@ -242,6 +247,9 @@ impl Watcher {
 
     async fn follow(&mut self, place: &mut Place) -> Result<(), End> {
         let Some(version) = place.version.clone() else { return Ok(()) };
+        if std::mem::replace(&mut place.followed, true) {
+            self.connection.metrics().restarted(self.source.kind);
+        }
         let watch = WatchParams { field_selector: self.source.fields.clone(), ..WatchParams::default() };
         let watch = watch.timeout(self.timing.watch_seconds());
         self.stream(place, &watch, &version, None).await
@@ -283,6 +291,7 @@ impl Watcher {
                 () = self.news.closed() => return Err(End::Closed),
             };
             let Some(line) = line else { return Ok(()) };
+            self.connection.metrics().heard(self.source.kind);
             self.event(&line, place, &mut list).await?;
         }
     }
@@ -298,6 +307,7 @@ impl Watcher {
             ("BOOKMARK", Some(epoch)) => {
                 if let Some(Mark { version, listed: true }) = kinds::mark(object) {
                     *list = None;
+                    place.followed = true;
                     self.listed(place, version, epoch).await?;
                 }
                 return Ok(());
@@ -313,7 +323,7 @@ impl Watcher {
     }
 
     async fn object(&self, text: &str, change: impl FnOnce(ObjectName, Object) -> Change) -> Result<(), Closed> {
-        match kinds::decode(self.source.kind, text) {
+        match kinds::decode(&self.source, text) {
             Ok((name, object)) => self.tell(change(name, object)).await,
             Err(Some(malformed)) => self.tell(Change::Malformed(malformed)).await,
             Err(None) => Ok(()),

@@ -87,11 +87,12 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
         "ferrogate starts"
     );
     let stop = CancellationToken::new();
-    let cluster = source.open(stop.clone()).await?;
+    let registry = Registry::new();
+    let cluster = source.open(&registry, stop.clone()).await?;
     let (outputs, readiness) = (Outputs::default(), Readiness::new());
     let (served, release) = (CancellationToken::new(), CancellationToken::new());
     Wiring { started, node, in_cluster, cluster, outputs, readiness, drain, served, release, stop }
-        .start(setup, sockets)
+        .start(setup, sockets, registry)
         .await
 }
 
@@ -143,8 +144,7 @@ struct Wiring {
 
 impl Wiring {
     /// Starts everything, then ends everything in order.
-    async fn start(self, setup: Setup, sockets: Sockets) -> Result<(), RunError> {
-        let registry = Registry::new();
+    async fn start(self, setup: Setup, sockets: Sockets, registry: Registry) -> Result<(), RunError> {
         process::register(&registry)?;
         let mut parts = Parts::default();
         if let Some(args) = &setup.speaker {

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use cluster::{Access, ApiOptions, Cluster, DirOptions};
+use cluster::{Access, ApiOptions, Cluster, ClusterMetrics, DirOptions};
 use config::object::{Kind, ObjectName};
 use ingress::access;
 use ingress::compile::CompileOptions;
 use ingress::io::IngressOptions;
 use lb_speaker::io::{Delivery, SpeakerOptions};
 use lb_speaker::plan::{PlanOptions, ReservedPolicy};
+use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -54,10 +55,13 @@ impl Source {
     }
 
     /// Starts it.
-    pub(super) async fn open(self, stop: CancellationToken) -> Result<Cluster, RunError> {
+    pub(super) async fn open(self, registry: &Registry, stop: CancellationToken) -> Result<Cluster, RunError> {
         match self {
             Self::Dir(options) => Ok(Cluster::dir(options, stop).await?),
-            Self::Api(options) => Ok(Cluster::api(*options, stop).await?),
+            Self::Api(options) => {
+                let metrics = ClusterMetrics::register(registry)?;
+                Ok(Cluster::api(ApiOptions { metrics, ..*options }, stop).await?)
+            }
         }
     }
 

@@ -9,4 +9,5 @@ mod living;
 mod reading;
 mod scale;
 mod scene;
+mod secrets;
 mod writing;

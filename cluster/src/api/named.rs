@@ -1,0 +1,178 @@
+//! Follows single Secrets for as long as Ingresses name them.
+//!
+//! Secrets of type `kubernetes.io/tls` are read as a collection. Others are nobody's business, unless an Ingress names
+//! one: then that one is asked for, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use config::diagnostic::Problem;
+use config::object::{Kind, ObjectName};
+use config::snapshot::Objects;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::networking::v1::Ingress;
+use tokio::sync::{mpsc, watch as channel};
+use tokio::task::JoinHandle;
+
+use super::Timing;
+use super::connection::Connection;
+use super::kinds::{Source, TLS};
+use super::mirror::Mirror;
+use super::references::{self, Reference};
+use super::trouble::Trouble;
+use super::watch::{News, Watcher};
+
+/// How many Secrets are followed singly at most: each takes a connection to the API server.
+const MOST: usize = 200;
+
+/// The namespaces whose Secrets are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All.
+    Everywhere,
+    /// These; the flag that says so.
+    Only(BTreeSet<Arc<str>>, &'static str),
+    /// None: nobody here serves them.
+    Nowhere,
+}
+
+impl Scope {
+    /// What the options say.
+    pub(super) fn new(secrets: Option<&[String]>, watched: Option<&str>) -> Self {
+        let only = |names: &[String]| names.iter().map(|name| Arc::from(name.as_str())).collect();
+        match (secrets, watched) {
+            (Some([]), _) => Self::Nowhere,
+            (Some(names), _) => Self::Only(only(names), "--secret-namespaces"),
+            (None, Some(name)) => Self::Only(BTreeSet::from([name.into()]), "--watch-namespace"),
+            (None, None) => Self::Everywhere,
+        }
+    }
+
+    /// The flag to change if a namespace lies outside.
+    fn forbids(&self, namespace: &str) -> Option<&'static str> {
+        match self {
+            Self::Only(names, flag) if !names.contains(namespace) => Some(flag),
+            Self::Only(..) | Self::Everywhere | Self::Nowhere => None,
+        }
+    }
+}
+
+/// The Secrets that are followed.
+pub(super) struct Named {
+    connection: Arc<Connection>,
+    timing: Timing,
+    news: mpsc::Sender<News>,
+    scope: Scope,
+    /// Never asks for a list.
+    relist: channel::Sender<u64>,
+    running: BTreeMap<Arc<Source>, Followed>,
+    /// What was looked at last.
+    seen: Option<(Objects<Ingress>, Objects<Secret>)>,
+    refusals: Vec<Problem>,
+}
+
+/// One Secret; its watch ends with this.
+struct Followed {
+    secret: ObjectName,
+    reference: Reference,
+    watch: JoinHandle<()>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl Named {
+    pub(super) fn new(connection: Arc<Connection>, timing: Timing, news: mpsc::Sender<News>, scope: Scope) -> Self {
+        let relist = channel::Sender::new(0);
+        Self { connection, timing, news, scope, relist, running: BTreeMap::new(), seen: None, refusals: Vec::new() }
+    }
+
+    /// Follows what is named now and nothing else; whether that changed the next snapshot.
+    pub(super) fn follow(&mut self, mirror: &mut Mirror) -> bool {
+        if self.scope == Scope::Nowhere || !self.is_due(mirror) {
+            return false;
+        }
+        let wanted = self.wanted(mirror);
+        let unwanted: Vec<_> = self.running.keys().filter(|source| !wanted.contains_key(*source)).cloned().collect();
+        let mut changed = false;
+        for source in unwanted {
+            self.running.remove(&source);
+            changed |= mirror.forget(&source);
+        }
+        for (source, (secret, reference)) in wanted {
+            if let Some(followed) = self.running.get_mut(&source) {
+                followed.reference = reference;
+                continue;
+            }
+            let source = Arc::new(source);
+            mirror.follow(Arc::clone(&source));
+            let watch = self.watch(Arc::clone(&source));
+            self.running.insert(source, Followed { secret, reference, watch });
+        }
+        self.seen = Some((Arc::clone(&mirror.next().ingresses), Arc::clone(&mirror.next().secrets)));
+        changed
+    }
+
+    /// What an operator should know of, at the objects that name what is not read.
+    pub(super) fn problems(&self, mirror: &Mirror) -> Vec<Problem> {
+        let denied = mirror.troubles().filter(|(_, trouble)| **trouble == Trouble::Denied);
+        let denied = denied.filter_map(|(source, _)| {
+            let Followed { secret, reference, .. } = self.running.get(source)?;
+            let why = format!(
+                "we may not; grant the verbs list and watch for secrets in namespace {} to our ServiceAccount",
+                secret.namespace
+            );
+            Some(problem(secret, reference, &why))
+        });
+        self.refusals.iter().cloned().chain(denied).collect()
+    }
+
+    fn is_due(&self, mirror: &Mirror) -> bool {
+        let next = mirror.next();
+        let same = self.seen.as_ref().is_some_and(|(ingresses, secrets)| {
+            Arc::ptr_eq(ingresses, &next.ingresses) && Arc::ptr_eq(secrets, &next.secrets)
+        });
+        // Before, it is not known what the collection has.
+        !same && (self.seen.is_some() || (mirror.is_listed(Kind::Ingress) && mirror.is_listed(Kind::Secret)))
+    }
+
+    /// Those to follow, and who names them. What is needed most comes first: a certificate that is missing will rather
+    /// appear in the collection.
+    fn wanted(&mut self, mirror: &Mirror) -> BTreeMap<Source, (ObjectName, Reference)> {
+        let secrets = &mirror.next().secrets;
+        let is_tls = |name: &ObjectName| secrets.get(name).is_some_and(|it| it.type_.as_deref() == Some(TLS));
+        let mut named: Vec<_> = references::of(&mirror.next().ingresses).into_iter().collect();
+        named.sort_by_key(|(_, reference)| reference.is_certificate);
+        self.refusals.clear();
+        let mut wanted = BTreeMap::new();
+        for (secret, reference) in named {
+            if is_tls(&secret) {
+                continue;
+            }
+            if let Some(flag) = self.scope.forbids(&secret.namespace) {
+                let why = format!("{flag} leaves out namespace {}; add it there", secret.namespace);
+                self.refusals.push(problem(&secret, &reference, &why));
+            } else if wanted.len() == MOST {
+                let why = format!("more than {MOST} Secrets that are not of type {TLS} are named; use that type");
+                self.refusals.push(problem(&secret, &reference, &why));
+            } else {
+                wanted.insert(Source::secret(&secret, reference.keys), (secret, reference));
+            }
+        }
+        wanted
+    }
+
+    fn watch(&self, source: Arc<Source>) -> JoinHandle<()> {
+        let (connection, news) = (Arc::clone(&self.connection), self.news.clone());
+        let watcher = Watcher { connection, source, timing: self.timing, news, relist: self.relist.subscribe() };
+        tokio::spawn(watcher.run())
+    }
+}
+
+fn problem(secret: &ObjectName, reference: &Reference, why: &str) -> Problem {
+    let message = format!("Secret {secret} is not read: {why}");
+    Problem::error(reference.by.clone(), reference.field.clone(), message)
+}

@@ -1,0 +1,122 @@
+//! Which Secrets Ingresses name.
+//!
+//! Pure. Who follows them: [`super::named`]. What they are good for is for the ingress to decide.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
+use config::snapshot::Objects;
+use k8s_openapi::api::networking::v1::Ingress;
+
+use super::kinds::Keys;
+
+/// ingress-nginx's annotations that name a Secret, as `name` or `namespace/name`.
+const ANNOTATIONS: [&str; 3] = ["auth-secret", "auth-tls-secret", "proxy-ssl-secret"];
+/// The prefix of its annotations.
+const PREFIX: &str = "nginx.ingress.kubernetes.io/";
+
+/// Who names a Secret, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reference {
+    /// The first Ingress that does.
+    pub(super) by: ObjectRef,
+    /// Where in it.
+    pub(super) field: FieldPath,
+    /// Whether it is to hold a certificate to show; such a Secret is mostly of the type read as a collection.
+    pub(super) is_certificate: bool,
+    /// What is needed of it.
+    pub(super) keys: Keys,
+}
+
+/// Every Secret that is named.
+pub(super) fn of(ingresses: &Objects<Ingress>) -> BTreeMap<ObjectName, Reference> {
+    let mut all: BTreeMap<ObjectName, Reference> = BTreeMap::new();
+    for (name, ingress) in ingresses.iter() {
+        for (secret, found) in named_by(name, ingress) {
+            match all.get_mut(&secret) {
+                None => drop(all.insert(secret, found)),
+                Some(known) => {
+                    known.keys = known.keys.max(found.keys);
+                    known.is_certificate &= found.is_certificate;
+                }
+            }
+        }
+    }
+    all
+}
+
+fn named_by(name: &ObjectName, ingress: &Ingress) -> Vec<(ObjectName, Reference)> {
+    let mut found = Vec::new();
+    let mut add = |text: &str, field: FieldPath, is_certificate: bool, keys: Keys| {
+        if let Some(secret) = secret(&name.namespace, text) {
+            let by = ObjectRef::new(Kind::Ingress, name.clone());
+            found.push((secret, Reference { by, field, is_certificate, keys }));
+        }
+    };
+    let tls = ingress.spec.iter().flat_map(|spec| spec.tls.iter().flatten());
+    for (index, tls) in tls.enumerate() {
+        let field = || FieldPath::of(["spec", "tls"]).index(index).key("secretName");
+        // A name with a slash is none here.
+        if let Some(text) = tls.secret_name.as_deref().filter(|text| !text.contains('/')) {
+            add(text, field(), true, Keys::Known);
+        }
+    }
+    let Some(annotations) = &ingress.metadata.annotations else { return found };
+    let is_map = annotations.get(&format!("{PREFIX}auth-secret-type")).is_some_and(|it| it == "auth-map");
+    for annotation in ANNOTATIONS {
+        let key = format!("{PREFIX}{annotation}");
+        let Some(text) = annotations.get(&key) else { continue };
+        let keys = if annotation == "auth-secret" && is_map { Keys::All } else { Keys::Known };
+        add(text, FieldPath::of(["metadata", "annotations"]).key(&key), false, keys);
+    }
+    found
+}
+
+/// The Secret of a text `name` or `namespace/name`; `None` if no Secret can have that name.
+fn secret(namespace: &Arc<str>, text: &str) -> Option<ObjectName> {
+    let (namespace, name) = text.split_once('/').unwrap_or((namespace, text));
+    // DNS subdomains (RFC 1123), as Kubernetes names objects; anything else would change the request.
+    let is_name = |text: &str| {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+        (1..=253).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('.')
+    };
+    (is_name(namespace) && is_name(name)).then(|| ObjectName::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ingress(annotations: &[(&str, &str)], tls: &[&str]) -> Ingress {
+        let annotations: BTreeMap<_, _> =
+            annotations.iter().map(|(key, text)| (format!("{PREFIX}{key}"), text)).collect();
+        let tls: Vec<_> = tls.iter().map(|name| json!({ "secretName": name })).collect();
+        serde_json::from_value(json!({ "metadata": { "annotations": annotations }, "spec": { "tls": tls } })).unwrap()
+    }
+
+    #[test]
+    fn every_way_to_name_a_secret_is_known_and_no_other_text_is_a_name() {
+        let (known, all) = (Keys::Known, Keys::All);
+        for (annotations, tls, expected) in [
+            (vec![], vec!["cert"], vec![("shop/cert", true, known)]),
+            (vec![("auth-secret", "users")], vec![], vec![("shop/users", false, known)]),
+            (vec![("auth-secret", "a/users"), ("auth-secret-type", "auth-map")], vec![], vec![("a/users", false, all)]),
+            (vec![("auth-tls-secret", "a/ca"), ("auth-secret-type", "auth-map")], vec![], vec![("a/ca", false, known)]),
+            (vec![("proxy-ssl-secret", "shop/x")], vec!["x"], vec![("shop/x", false, known)]),
+            (
+                vec![("auth-secret", "a/b/c"), ("auth-tls-secret", ""), ("proxy-ssl-secret", "x,y=z")],
+                vec!["a/b", ""],
+                vec![],
+            ),
+        ] {
+            let ingresses = [(ObjectName::new("shop", "web"), Arc::new(ingress(&annotations, &tls)))];
+            let found = of(&Arc::new(BTreeMap::from(ingresses)));
+            let found: Vec<_> = found.iter().map(|(name, it)| (name.to_string(), it.is_certificate, it.keys)).collect();
+            let expected: Vec<_> = expected.into_iter().map(|(name, tls, keys)| (name.to_owned(), tls, keys)).collect();
+            assert_eq!(found, expected, "{annotations:?} {tls:?}");
+        }
+    }
+}
