@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use config::object::ObjectName;
 use config::pool::PoolName;
-use config::report::ServiceStatus;
+use config::report::{IngressAddress, IngressAddressError, ServiceStatus};
 use serde::{Deserialize, Serialize};
 
 /// The version of the text that this program writes, and the highest it reads.
@@ -28,7 +28,7 @@ pub struct Memory {
     /// Addresses of Services; one without an address is not in here.
     pub services: BTreeMap<ObjectName, ServiceStatus>,
     /// Addresses of Ingresses; one without an address is not in here.
-    pub ingresses: BTreeMap<ObjectName, Vec<IpAddr>>,
+    pub ingresses: BTreeMap<ObjectName, Vec<IngressAddress>>,
 }
 
 /// Why a text is no memory.
@@ -55,7 +55,7 @@ struct Stored {
     version: u32,
     services: BTreeMap<String, StoredService>,
     #[serde(default)]
-    ingresses: BTreeMap<String, Vec<IpAddr>>,
+    ingresses: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl Memory {
         let stored = Stored {
             version: VERSION,
             services: self.services.iter().map(|(name, status)| (name.to_string(), service(status))).collect(),
-            ingresses: self.ingresses.iter().map(|(name, ips)| (name.to_string(), ips.clone())).collect(),
+            ingresses: self.ingresses.iter().map(|(name, shown)| (name.to_string(), texts(shown))).collect(),
         };
         let mut text = serde_json::to_string_pretty(&stored).expect("text keys and plain values always encode");
         text.push('\n');
@@ -95,9 +95,18 @@ impl Memory {
             let pool = service.pool.as_deref().and_then(PoolName::new);
             Ok((object_name(&name)?, ServiceStatus { ips: service.ips, pool }))
         });
-        let ingresses = stored.ingresses.into_iter().map(|(name, ips)| Ok((object_name(&name)?, ips)));
+        let ingresses = stored.ingresses.into_iter().map(|(name, shown)| Ok((object_name(&name)?, addresses(&shown)?)));
         Ok(Self { services: services.collect::<Result<_, _>>()?, ingresses: ingresses.collect::<Result<_, _>>()? })
     }
+}
+
+fn texts(addresses: &[IngressAddress]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<IngressAddress>, DecodeError> {
+    let damaged = |error: IngressAddressError| DecodeError::Damaged(error.to_string());
+    texts.iter().map(|text| text.parse().map_err(damaged)).collect()
 }
 
 fn object_name(text: &str) -> Result<ObjectName, DecodeError> {
@@ -119,7 +128,12 @@ mod tests {
         let pool = proptest::option::of("\\PC{1,8}").prop_map(|pool| pool.as_deref().and_then(PoolName::new));
         let status = (ips(), pool).prop_map(|(ips, pool)| ServiceStatus { ips, pool });
         let services = proptest::collection::btree_map(name(), status, 0..6);
-        (services, proptest::collection::btree_map(name(), ips(), 0..6))
+        let address = prop_oneof![
+            any::<IpAddr>().prop_map(IngressAddress::Ip),
+            "[a-z]{1,8}\\.example".prop_map(|name| IngressAddress::Hostname(name.into())),
+        ];
+        let shown = proptest::collection::vec(address, 0..3);
+        (services, proptest::collection::btree_map(name(), shown, 0..6))
             .prop_map(|(services, ingresses)| Memory { services, ingresses })
     }
 
@@ -141,6 +155,14 @@ mod tests {
         fn no_text_makes_it_panic(text in "\\PC{0,80}") {
             let _ = Memory::decode(&text);
         }
+    }
+
+    #[test]
+    fn the_text_of_a_program_that_knew_only_addresses_is_read() {
+        let old = r#"{"version":1,"services":{},"ingresses":{"shop/web":["192.0.2.10"]}}"#;
+        let ingresses = Memory::decode(old).unwrap().ingresses;
+        assert_eq!(ingresses[&ObjectName::new("shop", "web")], ["192.0.2.10".parse().unwrap()]);
+        assert!(Memory::decode(&old.replace("192.0.2.10", "192.0.2.300")).is_err());
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn a_refused_service_holds_on_to_the_address_it_was_to_give_up() {
 
 #[test]
 fn an_ingress_is_answered_and_forgotten_when_it_is_gone() {
-    let ingresses = [(name(1), vec![ip(1)])].into();
+    let ingresses = [(name(1), vec![ip(1).into(), "lb.example".parse().unwrap()])].into();
     let wanted = Report { ingresses, ..Report::default() };
     let settled = settle(&Memory::default(), &[&wanted], 1, all_present);
     assert_eq!(settled.memory.ingresses, wanted.ingresses);

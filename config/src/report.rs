@@ -3,10 +3,14 @@
 //! A report says what *should* be written (status, events), never what to do; `cluster` compares it with what is
 //! there and writes the difference. The `*Entry` types are the JSON of the admin API, stable and documented.
 
+mod address;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
+
+pub use address::{IngressAddress, IngressAddressError};
 
 use crate::diagnostic::{Problem, Severity};
 use crate::object::{ObjectName, ObjectRef};
@@ -21,8 +25,8 @@ pub struct Report {
     /// Wanted address status of each `LoadBalancer` Service we are responsible for; a Service not in here is left
     /// alone, one with no addresses has its status cleared.
     pub services: BTreeMap<ObjectName, ServiceStatus>,
-    /// Wanted `status.loadBalancer` of each Ingress of our class.
-    pub ingresses: BTreeMap<ObjectName, Vec<IpAddr>>,
+    /// Wanted `status.loadBalancer` of each Ingress of our class, sorted; one with no addresses has its status cleared.
+    pub ingresses: BTreeMap<ObjectName, Vec<IngressAddress>>,
     /// Events that hold now; each is written once, when it first appears.
     pub events: Vec<Event>,
     /// What this domain found wrong, with places filled in.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use config::object::ObjectName;
+use config::report::IngressAddress;
 use config::settings;
 use jiff::SignedDuration;
 use lb_speaker::allocator::OrphanPolicy;
@@ -228,6 +229,16 @@ pub(crate) struct IngressArgs {
     /// [default: ferrogate-system/ferrogate-ingress, where it exists]
     #[arg(long, value_name = "NS/NAME", env = "FERROGATE_PUBLISH_SERVICE", value_parser = parse_name)]
     pub(crate) publish_service: Option<ObjectName>,
+    /// Address or DNS name to write into the status of Ingresses instead; may be repeated
+    #[arg(
+        long,
+        alias = "publish-status-address",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        env = "FERROGATE_PUBLISH_ADDRESS",
+        conflicts_with = "publish_service"
+    )]
+    pub(crate) publish_address: Vec<IngressAddress>,
     /// Follow the topology hints of EndpointSlices, which prefer endpoints on this node or in its zone; =false for all
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true, env = "FERROGATE_ENABLE_TOPOLOGY_AWARE_ROUTING")]
     pub(crate) enable_topology_aware_routing: bool,

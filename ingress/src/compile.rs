@@ -24,15 +24,14 @@ mod class;
 mod finding;
 mod hosts;
 mod plan;
+mod publish;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::report::{CertificateEntry, Event, Report, RouteEntry};
-use config::settings;
 use config::snapshot::Snapshot;
 use jiff::Timestamp;
 
@@ -48,7 +47,10 @@ use class::Classes;
 use finding::{Finding, Placed, place};
 use hosts::HeldHosts;
 use plan::IngressPlan;
+use publish::Published;
 use tls::HeldSecrets;
+
+pub use publish::Publish;
 
 /// What the operator chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +61,8 @@ pub struct CompileOptions {
     pub controller: String,
     /// Whether Ingresses without a class are ours.
     pub watch_without_class: bool,
-    /// The Service whose addresses clients reach us by: written to the status of Ingresses, refused as endpoints.
-    /// `None` takes [`settings::PUBLISH_SERVICE`] where it exists.
-    pub publish_service: Option<ObjectName>,
+    /// Which addresses Ingresses show; those of a load balancer are refused as endpoints.
+    pub publish: Publish,
     /// Whether endpoints may be loopback addresses.
     pub loopback_endpoints: bool,
     /// The Node we run on, for the hints of `EndpointSlices`; `None` to ignore them.
@@ -90,6 +91,8 @@ struct Memory {
     hosts: HeldHosts,
     secrets: HeldSecrets,
     placed: Placed,
+    /// Ingresses that were ours and still show our addresses.
+    left: BTreeSet<ObjectName>,
 }
 
 /// Compiles a snapshot; `default` is shown to clients that ask for no name we have a certificate for.
@@ -107,9 +110,9 @@ pub fn compile(
     let memory = previous.map_or(&nothing, |previous| &previous.memory);
     let mut findings = Vec::new();
 
-    let addresses = publish_addresses(snapshot, options, &mut findings);
+    let published = Published::new(snapshot, &options.publish, &mut findings);
     let plans = plans(snapshot, options, memory, &mut findings);
-    let here = standpoint(snapshot, options, addresses.as_ref());
+    let here = standpoint(snapshot, options, published.as_ref());
     let mut backends = Backends::new(snapshot, here, &memory.backends);
     let hosts = hosts::build(&plans, &mut backends, &memory.hosts, &mut findings);
     let (certs, secrets) = tls::build(&plans, snapshot, default, &memory.secrets, now, &mut findings);
@@ -119,6 +122,8 @@ pub fn compile(
         Some(previous) => previous.table.with(hosts::changes(&hosts, &memory.hosts), Arc::clone(&certs)),
         None => RouteTable::empty(Arc::clone(&certs)).with(hosts::changes(&hosts, &memory.hosts), Arc::clone(&certs)),
     };
+    let status = published.map(|published| published.status(snapshot, &plans, memory));
+    let (ingresses, left) = status.unwrap_or_default();
     findings.sort();
     findings.dedup();
     let (problems, placed) = place(&findings, snapshot, &memory.placed);
@@ -126,7 +131,7 @@ pub fn compile(
         table: Arc::new(table),
         report: Report {
             generation: snapshot.generation,
-            ingresses: status(&plans, addresses.as_ref()),
+            ingresses,
             events: findings.iter().map(Finding::event).chain(plans.iter().map(|plan| scheduled(plan))).collect(),
             problems,
             ..Report::default()
@@ -139,6 +144,7 @@ pub fn compile(
             hosts,
             secrets,
             placed,
+            left,
         },
     }
 }
@@ -170,41 +176,14 @@ fn scheduled(plan: &IngressPlan) -> Event {
     Event { object, severity: None, reason: "Sync", message: "Scheduled for sync".to_owned() }
 }
 
-/// The addresses that clients reach us by; `None` if no Service leads to us.
-fn publish_addresses(
-    snapshot: &Snapshot,
-    options: &CompileOptions,
-    findings: &mut Vec<Finding>,
-) -> Option<BTreeSet<IpAddr>> {
-    let (namespace, name) = settings::PUBLISH_SERVICE;
-    let usual = || ObjectName::new(namespace, name);
-    let service = snapshot.services.get(&options.publish_service.clone().unwrap_or_else(usual));
-    let Some(service) = service else {
-        let object = ObjectRef::new(Kind::Service, options.publish_service.clone()?);
-        let message = "the Service whose address Ingresses are to show does not exist; create it, or name another";
-        findings.push(Finding::warning(object, &[], "PublishServiceNotFound", message));
-        return Some(BTreeSet::new());
-    };
-    let status = service.status.iter().filter_map(|status| status.load_balancer.as_ref());
-    let entries = status.flat_map(|status| status.ingress.iter().flatten());
-    Some(entries.filter_map(|entry| entry.ip.as_deref()?.parse().ok()).collect())
-}
-
-fn standpoint(snapshot: &Snapshot, options: &CompileOptions, addresses: Option<&BTreeSet<IpAddr>>) -> Standpoint {
+fn standpoint(snapshot: &Snapshot, options: &CompileOptions, published: Option<&Published>) -> Standpoint {
     Standpoint {
         forbidden: Forbidden {
             allow_loopback: options.loopback_endpoints,
-            own: addresses.cloned().unwrap_or_default(),
+            own: published.map(|published| published.own.clone()).unwrap_or_default(),
         },
         locality: options.node.as_ref().map(|node| Locality::of(node, snapshot)).unwrap_or_default(),
     }
-}
-
-/// The status of our Ingresses; without a Service to take it from, it is somebody else's to write.
-fn status(plans: &[Arc<IngressPlan>], addresses: Option<&BTreeSet<IpAddr>>) -> BTreeMap<ObjectName, Vec<IpAddr>> {
-    let Some(addresses) = addresses else { return BTreeMap::new() };
-    let shown: Vec<IpAddr> = addresses.iter().copied().collect();
-    plans.iter().map(|plan| (plan.name.clone(), shown.clone())).collect()
 }
 
 /// The hosts in the order in which they are asked.

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use config::diagnostic::Problem;
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::pool::PoolName;
-use config::report::{Event, Report, ServiceStatus};
+use config::report::{Event, IngressAddress, Report, ServiceStatus};
 use config::snapshot::Snapshot;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
@@ -48,9 +48,11 @@ pub(super) struct StatusWrite {
 }
 
 /// What an object's status is to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     ips: Vec<IpAddr>,
+    /// Of an Ingress.
+    shown: Vec<IngressAddress>,
     pool: Option<PoolName>,
     condition: Option<Condition>,
 }
@@ -112,7 +114,8 @@ pub(super) fn plan(
         plan.writes.extend(snapshot.services.iter().filter_map(|(name, service)| release(name, service, speaker)));
     }
     let ingresses = reports.iter().flat_map(|report| &report.ingresses);
-    plan.writes.extend(ingresses.filter_map(|(name, ips)| ingress_write(name, snapshot.ingresses.get(name)?, ips)));
+    plan.writes
+        .extend(ingresses.filter_map(|(name, wanted)| ingress_write(name, snapshot.ingresses.get(name)?, wanted)));
     plan
 }
 
@@ -180,7 +183,8 @@ fn service_write(
     events: &[&Event],
     now: Timestamp,
 ) -> Option<StatusWrite> {
-    let wanted = Wanted { ips: status.ips.clone(), pool: status.pool.clone(), condition: condition(status, events) };
+    let condition = condition(status, events);
+    let wanted = Wanted { ips: status.ips.clone(), pool: status.pool.clone(), condition, ..Wanted::default() };
     let observed = observed_condition(service);
     let moved = service_ips(service) != wanted.ips;
     let said = observed.as_ref().map(|(condition, _)| condition) == wanted.condition.as_ref();
@@ -217,7 +221,7 @@ fn release(name: &ObjectName, service: &Service, speaker: &Report) -> Option<Sta
     let events = (condition.status == "True").then(|| clear_assignment(name, message));
     Some(StatusWrite {
         object: ObjectRef::new(Kind::Service, name.clone()),
-        wanted: Wanted { ips: Vec::new(), pool: None, condition: None },
+        wanted: Wanted::default(),
         body: bare_body(name, service),
         events: events.into_iter().collect(),
     })
@@ -281,23 +285,26 @@ fn pool(service: &Service) -> Option<PoolName> {
     PoolName::new(service.metadata.annotations.as_ref()?.get(POOL_ANNOTATION)?)
 }
 
-fn ingress_write(name: &ObjectName, ingress: &Ingress, ips: &[IpAddr]) -> Option<StatusWrite> {
-    let ips: BTreeSet<IpAddr> = ips.iter().copied().collect();
-    let shown = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
-    let shown: Vec<Option<IpAddr>> =
-        shown.into_iter().flatten().map(|entry| entry.ip.as_ref().and_then(|ip| ip.parse().ok())).collect();
-    let same = shown.len() == ips.len() && shown.iter().all(|ip| ip.is_some_and(|ip| ips.contains(&ip)));
-    if same {
+fn ingress_write(name: &ObjectName, ingress: &Ingress, wanted: &[IngressAddress]) -> Option<StatusWrite> {
+    let wanted: BTreeSet<&IngressAddress> = wanted.iter().collect();
+    if IngressAddress::shown(ingress).is_some_and(|shown| shown.iter().eq(wanted.iter().copied())) {
         return None;
     }
-    let entries: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    let entries: Vec<Value> = wanted.iter().map(|address| ingress_entry(address)).collect();
     let body = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
         "metadata": { "namespace": &*name.namespace, "name": &*name.name, "uid": ingress.metadata.uid },
         "status": { "loadBalancer": { "ingress": entries } },
     });
-    let wanted = Wanted { ips: ips.into_iter().collect(), pool: None, condition: None };
+    let wanted = Wanted { shown: wanted.into_iter().cloned().collect(), ..Wanted::default() };
     Some(StatusWrite { object: ObjectRef::new(Kind::Ingress, name.clone()), wanted, body, events: Vec::new() })
+}
+
+fn ingress_entry(address: &IngressAddress) -> Value {
+    match address {
+        IngressAddress::Ip(ip) => json!({ "ip": ip }),
+        IngressAddress::Hostname(name) => json!({ "hostname": &**name }),
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use config::object::ObjectName;
 use config::snapshot::Snapshot;
 use config::summary::Summary;
 use ingress::certs::{self, GenerateError};
-use ingress::compile::{self, CompileOptions};
+use ingress::compile::{self, CompileOptions, Publish};
 use jiff::Timestamp;
 use lb_speaker::plan::{self, PlanOptions, ReservedPolicy};
 use serde::Serialize;
@@ -90,7 +90,7 @@ fn compile_options(args: &CheckArgs) -> CompileOptions {
         controller: args.controller.clone(),
         watch_without_class: args.watch_ingress_without_class,
         // Whether that Service exists is no question of the manifests checked here.
-        publish_service: None,
+        publish: Publish::UsualService,
         loopback_endpoints: true,
         node: None,
     }

@@ -6,7 +6,7 @@ use std::{fmt, fs};
 use cluster::{Access, ApiOptions, Cluster, ClusterMetrics, DirOptions};
 use config::object::{Kind, ObjectName};
 use ingress::access;
-use ingress::compile::CompileOptions;
+use ingress::compile::{CompileOptions, Publish};
 use ingress::io::IngressOptions;
 use lb_speaker::io::{Delivery, SpeakerOptions};
 use lb_speaker::plan::{PlanOptions, ReservedPolicy};
@@ -155,13 +155,22 @@ pub(super) fn ingress(args: &IngressArgs, process: &ProcessArgs, in_cluster: boo
     }
 }
 
+/// Which addresses Ingresses show.
+fn publish(args: &IngressArgs) -> Publish {
+    match &args.publish_service {
+        _ if !args.publish_address.is_empty() => Publish::Addresses(args.publish_address.clone()),
+        Some(service) => Publish::Service(service.clone()),
+        None => Publish::UsualService,
+    }
+}
+
 /// Which Ingresses are ours and what their backends may be.
 fn compile(args: &IngressArgs, process: &ProcessArgs, in_cluster: bool) -> CompileOptions {
     CompileOptions {
         ingress_class: args.ingress_class.clone(),
         controller: args.controller.clone(),
         watch_without_class: args.watch_ingress_without_class,
-        publish_service: args.publish_service.clone(),
+        publish: publish(args),
         // Whoever writes the folder owns this machine; in a cluster a tenant would reach what only listens here.
         loopback_endpoints: !in_cluster,
         node: args.enable_topology_aware_routing.then(|| defaults::node_name(process.node_name.as_deref())),

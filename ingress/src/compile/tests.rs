@@ -1,5 +1,6 @@
 use std::sync::LazyLock;
 
+use config::report::IngressAddress;
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -21,7 +22,7 @@ fn options() -> CompileOptions {
         ingress_class: "ferrogate".into(),
         controller: "ferrogate.io/ingress-controller".into(),
         watch_without_class: false,
-        publish_service: None,
+        publish: Publish::UsualService,
         loopback_endpoints: false,
         node: Some("n1".into()),
     }
@@ -337,28 +338,104 @@ fn an_ingress_of_ours_is_scheduled_for_sync_and_no_other() {
 fn the_addresses_of_our_service_are_published_and_never_asked() {
     let mut snapshot = snapshot();
     let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }, { "ip": "192.0.2.1" }] } });
-    add(&mut snapshot, Kind::Service, "front", json!({ "status": status }));
+    add(&mut snapshot, Kind::Service, "front", json!({ "spec": { "type": "LoadBalancer" }, "status": status }));
     add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
-    let options = CompileOptions { publish_service: Some(ObjectName::new("shop", "front")), ..options() };
+    let options = CompileOptions { publish: Publish::Service(ObjectName::new("shop", "front")), ..options() };
     let compiled = compile(&snapshot, &options, default_certificate(), None, NOW);
-    let expected: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "192.0.2.9".parse().unwrap()];
+    let expected: Vec<IngressAddress> = vec!["192.0.2.1".parse().unwrap(), "192.0.2.9".parse().unwrap()];
     assert_eq!(compiled.report.ingresses[&ObjectName::new("shop", "shop")], expected);
     assert!(compiled.table.find("a.example", "/").unwrap().endpoints.list().is_empty());
     assert_problem(&compiled, "Ingress shop/shop spec.rules[0].http.paths[0].backend: ", "192.0.2.1");
+}
+
+/// What the Ingress `shop` is to show; `-` if nothing is said.
+fn shown(compiled: &Compiled) -> String {
+    let shown = compiled.report.ingresses.get(&ObjectName::new("shop", "shop"));
+    shown.map_or("-".into(), |all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn what_a_service_publishes_depends_on_its_type() {
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }, { "hostname": "lb.example" }] } });
+    for (spec, expected) in [
+        (json!({ "type": "LoadBalancer", "externalIPs": ["192.0.2.8"] }), "192.0.2.8 192.0.2.9 lb.example"),
+        (
+            json!({ "type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"] }),
+            "10.0.0.1 fd00::1",
+        ),
+        (json!({ "clusterIP": "10.0.0.1" }), "10.0.0.1"),
+        (json!({ "type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"] }), ""),
+        (json!({ "type": "NodePort", "clusterIP": "10.0.0.1", "externalIPs": ["192.0.2.8"] }), "192.0.2.8"),
+        (json!({ "type": "NodePort", "clusterIP": "10.0.0.1" }), "10.0.0.1"),
+        (json!({ "type": "ExternalName", "externalName": "Edge.example." }), "edge.example"),
+    ] {
+        let mut snapshot = snapshot();
+        add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
+        add(&mut snapshot, Kind::Service, "front", json!({ "spec": spec, "status": status }));
+        let options = CompileOptions { publish: Publish::Service(ObjectName::new("shop", "front")), ..options() };
+        assert_eq!(shown(&compile(&snapshot, &options, default_certificate(), None, NOW)), expected, "{spec}");
+    }
+}
+
+#[test]
+fn addresses_that_are_given_are_shown_once_and_may_be_asked() {
+    let mut snapshot = snapshot();
+    add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
+    let given = ["lb.example", "192.0.2.1", "192.0.2.1"].map(|text| text.parse().unwrap()).to_vec();
+    let options = CompileOptions { publish: Publish::Addresses(given), ..options() };
+    let compiled = compile(&snapshot, &options, default_certificate(), None, NOW);
+    assert_eq!(shown(&compiled), "192.0.2.1 lb.example");
+    assert_eq!(compiled.table.find("a.example", "/").unwrap().endpoints.list().len(), 1, "a node has endpoints too");
+}
+
+#[test]
+fn an_ingress_that_is_no_longer_ours_loses_the_addresses_we_wrote_and_no_others() {
+    let options = CompileOptions { publish: Publish::Addresses(vec!["192.0.2.9".parse().unwrap()]), ..options() };
+    let ingress = |class: &str, shown: &str| {
+        let mut ingress = ours(&[rule("a.example", "/", "web")]);
+        ingress["spec"]["ingressClassName"] = class.into();
+        let entries: Vec<_> = shown.split_whitespace().map(|ip| json!({ "ip": ip })).collect();
+        ingress["status"] = json!({ "loadBalancer": { "ingress": entries } });
+        ingress
+    };
+    let mut snapshot = snapshot();
+    add(&mut snapshot, Kind::IngressClass, "other", json!({ "spec": { "controller": "example.com/other" } }));
+    for (was, shows, expected) in [
+        ("ferrogate", "192.0.2.9", ""),
+        ("ferrogate", "192.0.2.8", "-"),
+        ("ferrogate", "192.0.2.9 192.0.2.8", "-"),
+        ("ferrogate", "", "-"),
+        // Others may share our addresses.
+        ("other", "192.0.2.9", "-"),
+    ] {
+        let mut compiled = None;
+        for (class, shows) in [(was, "192.0.2.9"), ("other", shows), ("other", shows)] {
+            add(&mut snapshot, Kind::Ingress, "shop", ingress(class, shows));
+            compiled = Some(compile(&snapshot, &options, default_certificate(), compiled.as_ref(), NOW));
+        }
+        let mut compiled = compiled.unwrap();
+        assert_eq!(shown(&compiled), expected, "was {was}, shows {shows:?}");
+        // Once it was cleared, whoever writes the same again means it.
+        for shows in ["", "192.0.2.9"] {
+            add(&mut snapshot, Kind::Ingress, "shop", ingress("other", shows));
+            compiled = compile(&snapshot, &options, default_certificate(), Some(&compiled), NOW);
+            assert_eq!(shown(&compiled), "-", "shows {shows:?} after it was cleared");
+        }
+    }
 }
 
 #[test]
 fn the_usual_service_is_published_without_being_named() {
     let mut snapshot = snapshot();
     let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } });
-    add(&mut snapshot, Kind::Service, "front", json!({ "status": status }));
+    add(&mut snapshot, Kind::Service, "front", json!({ "spec": { "type": "LoadBalancer" }, "status": status }));
     add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
     assert_eq!(run(&snapshot).report.ingresses, BTreeMap::new());
     let (namespace, name) = config::settings::PUBLISH_SERVICE;
     let services = Arc::make_mut(&mut snapshot.services);
     let service = services.remove(&ObjectName::new("shop", "front")).unwrap();
     services.insert(ObjectName::new(namespace, name), service);
-    let expected: Vec<IpAddr> = vec!["192.0.2.9".parse().unwrap()];
+    let expected: Vec<IngressAddress> = vec!["192.0.2.9".parse().unwrap()];
     assert_eq!(run(&snapshot).report.ingresses[&ObjectName::new("shop", "shop")], expected);
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use config::object::ObjectName;
 use config::snapshot::Snapshot;
 use ingress::certs::{Certificate, generate_default};
-use ingress::compile::{CompileOptions, compile};
+use ingress::compile::{CompileOptions, Publish, compile};
 use ingress::gate::authority::Authority;
 use ingress::host::HostMatch;
 use ingress::path::{self, PathMatch};
@@ -89,7 +89,7 @@ fn options() -> CompileOptions {
         ingress_class: "ferrogate".to_owned(),
         controller: "ferrogate.io/ingress-controller".to_owned(),
         watch_without_class: true,
-        publish_service: None,
+        publish: Publish::UsualService,
         loopback_endpoints: false,
         node: None,
     }

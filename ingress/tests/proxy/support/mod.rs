@@ -11,7 +11,7 @@ use std::time::Duration;
 use config::report::RouteEntry;
 use config::snapshot::Snapshot;
 use ingress::access::AccessLog;
-use ingress::compile::CompileOptions;
+use ingress::compile::{CompileOptions, Publish};
 use ingress::io::{Ingress, IngressError, IngressOptions, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
 use prometheus::Registry;
@@ -53,7 +53,7 @@ impl Plane {
                 ingress_class: "ferrogate".to_owned(),
                 controller: "ferrogate.io/ingress-controller".to_owned(),
                 watch_without_class: true,
-                publish_service: None,
+                publish: Publish::UsualService,
                 loopback_endpoints: true,
                 node: None,
             },
