@@ -6,96 +6,14 @@
 //! Pure. Where links come from: [`crate::io`]. Who owns a VIP: [`crate::election`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use config::pool::Protocol;
 use config::report::{VipEntry, VipState};
-use ipnet::Ipv4Net;
 
-use crate::arp::MacAddr;
 use crate::election;
+use crate::link::{Link, Unfit};
 use crate::plan::{Plan, Planned};
-
-/// One network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// The kernel's number for it; a new one each time it is created.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its hardware address.
-    pub mac: MacAddr,
-    /// Whether frames can be sent: up and with a carrier.
-    pub ready: bool,
-    /// Why it can never announce.
-    pub unfit: Option<Unfit>,
-    /// What kind of virtual interface it is, in the kernel's word; `None` for hardware.
-    pub kind: Option<String>,
-    /// Its IPv4 subnets.
-    pub subnets: Vec<Ipv4Net>,
-}
-
-/// Why an interface can never announce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// `lo`.
-    #[error("it is a loopback interface")]
-    Loopback,
-    /// It has no Ethernet address or no broadcast.
-    #[error("it is not an Ethernet interface")]
-    NotEthernet,
-    /// ARP is switched off.
-    #[error("ARP is switched off there (NOARP)")]
-    NoArp,
-    /// Its frames belong to a bridge or bond.
-    #[error("it is a member of a bridge or bond; name that instead")]
-    Member,
-}
-
-/// Kinds of interface that lead to no LAN: to containers, tunnels, nowhere. Bridges, bonds, VLANs and macvlans do.
-const VIRTUAL: [&str; 24] = [
-    "amt",
-    "bareudp",
-    "dummy",
-    "erspan",
-    "geneve",
-    "gre",
-    "gretap",
-    "ifb",
-    "ip6erspan",
-    "ip6gre",
-    "ip6gretap",
-    "ip6tnl",
-    "ipip",
-    "netdevsim",
-    "netkit",
-    "nlmon",
-    "sit",
-    "tun",
-    "veth",
-    "vti",
-    "vti6",
-    "vxlan",
-    "wireguard",
-    "xfrm",
-];
-
-/// The subnets that lead to a LAN.
-#[must_use]
-pub fn subnets(links: &[Link]) -> Vec<Ipv4Net> {
-    let lan = links.iter().filter(|link| link.unfit.is_none() && !link.is_virtual());
-    lan.flat_map(|link| link.subnets.iter().copied()).collect()
-}
-
-impl Link {
-    fn is_virtual(&self) -> bool {
-        self.kind.as_deref().is_some_and(|kind| VIRTUAL.contains(&kind))
-    }
-
-    fn holds(&self, vip: Ipv4Addr) -> bool {
-        self.subnets.iter().any(|subnet| subnet.prefix_len() < 32 && subnet.contains(&vip))
-    }
-}
 
 /// Why an address is not announced here, for an operator to read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,9 +28,9 @@ pub enum Silence {
     /// 127.0.0.0/8 or `::1`.
     #[error("loopback address: reachable on this machine only")]
     Loopback,
-    /// IPv6.
-    #[error("IPv6 announcing (NDP) is not built yet")]
-    NoNdp,
+    /// In `fe80::/10`: the same address may be on every LAN.
+    #[error("link-local address: it has no meaning beyond one cable; use a pool of other addresses")]
+    LinkLocal,
     /// Another member owns it.
     #[error("node {owner} announces it")]
     Elsewhere { owner: String },
@@ -124,7 +42,7 @@ pub enum Silence {
         "no interface is on a subnet with {vip}; name the interface to announce it on with --interface{}",
         beside(near)
     )]
-    NoSubnet { vip: Ipv4Addr, near: Vec<String> },
+    NoSubnet { vip: IpAddr, near: Vec<String> },
     /// The named interfaces are not there.
     #[error("interface {} does not exist (yet)", names.join(", "))]
     NoInterface { names: Vec<String> },
@@ -147,7 +65,7 @@ fn beside(near: &[String]) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// The VIPs of each interface, by its number; interfaces without VIPs are not in here.
-    pub ports: BTreeMap<u32, BTreeSet<Ipv4Addr>>,
+    pub ports: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// What becomes of each address of the plan: the interfaces it is announced on, or why it is not.
     pub verdicts: BTreeMap<IpAddr, Result<Vec<String>, Silence>>,
 }
@@ -178,8 +96,7 @@ pub fn layout(plan: &Plan, links: &[Link], from: Standpoint<'_>) -> Layout {
             }
         }
     }
-    for (ip, verdict) in &mut layout.verdicts {
-        let (IpAddr::V4(vip), Ok(_)) = (ip, &verdict) else { continue };
+    for (vip, verdict) in layout.verdicts.iter_mut().filter(|(_, verdict)| verdict.is_ok()) {
         *verdict = candidates(*vip, links, from.named).and_then(|on| {
             for link in &on {
                 layout.ports.entry(link.index).or_default().insert(*vip);
@@ -204,8 +121,8 @@ fn silence(planned: &Planned, ip: IpAddr, from: Standpoint<'_>) -> Option<Silenc
     if !planned.live.contains(&ip) {
         return Some(Silence::Uncommitted);
     }
-    if ip.is_ipv6() {
-        return Some(Silence::NoNdp);
+    if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return Some(Silence::LinkLocal);
     }
     if let Some(why) = from.no_socket {
         return Some(Silence::NoSocket { why: why.to_owned() });
@@ -215,7 +132,7 @@ fn silence(planned: &Planned, ip: IpAddr, from: Standpoint<'_>) -> Option<Silenc
 }
 
 /// The interfaces for `vip`: those named, or those on its subnet.
-fn candidates<'a>(vip: Ipv4Addr, links: &'a [Link], named: &[String]) -> Result<Vec<&'a Link>, Silence> {
+fn candidates<'a>(vip: IpAddr, links: &'a [Link], named: &[String]) -> Result<Vec<&'a Link>, Silence> {
     if named.is_empty() {
         let (near, found): (Vec<&Link>, Vec<&Link>) =
             links.iter().filter(|link| link.unfit.is_none() && link.holds(vip)).partition(|link| link.is_virtual());

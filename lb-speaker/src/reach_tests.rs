@@ -1,9 +1,12 @@
 //! Which VIP on which interface, and what is said of those on none.
 
+use std::net::Ipv4Addr;
+
 use config::object::ObjectName;
 use config::pool::PoolName;
 
 use super::*;
+use crate::arp::MacAddr;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
@@ -77,6 +80,22 @@ fn a_vip_goes_to_the_interface_on_its_subnet_or_to_those_named() {
 }
 
 #[test]
+fn an_ipv6_vip_goes_to_the_interface_on_its_subnet() {
+    let mut links = links();
+    links[1].subnets.push("2001:db8:0:1::1/64".parse().unwrap());
+    links[2].subnets.push("2001:db8:0:2::1/64".parse().unwrap());
+    links[2].subnets.push("2001:db8:0:3::10/128".parse().unwrap());
+    for (vip, expected) in [
+        ("2001:db8:0:1::10", "eth0"),
+        ("2001:db8:0:2::10", "eth1"),
+        ("2001:db8:0:3::10", "Assigned: no interface is on a subnet with 2001:db8:0:3::10"),
+    ] {
+        let shown = shown(planned(vip.parse().unwrap()), &links, HERE);
+        assert!(shown.starts_with(expected), "{shown}");
+    }
+}
+
+#[test]
 fn every_silence_has_its_reason() {
     let vip = IpAddr::V4(VIP);
     let down: Vec<Link> = links().into_iter().map(|link| Link { ready: false, ..link }).collect();
@@ -93,7 +112,8 @@ fn every_silence_has_its_reason() {
             "loopback address: reachable on this machine only",
         ),
         (planned("::1".parse().unwrap()), links(), HERE, "loopback address: reachable on this machine only"),
-        (planned("2001:db8::1".parse().unwrap()), links(), HERE, "IPv6 announcing (NDP) is not built yet"),
+        (planned("2001:db8::1".parse().unwrap()), links(), HERE, "no interface is on a subnet with 2001:db8::1"),
+        (planned("fe80::1".parse().unwrap()), links(), HERE, "link-local address"),
         (planned(vip), links(), no_socket, "not announced: run as root"),
         (planned(vip), down, HERE, "interface eth0 is down or has no carrier"),
     ] {
@@ -106,7 +126,7 @@ fn every_silence_has_its_reason() {
 fn an_interface_that_is_down_keeps_its_vips_for_when_it_is_up() {
     let down: Vec<Link> = links().into_iter().map(|link| Link { ready: false, ..link }).collect();
     let layout = layout(&plan_of(planned(IpAddr::V4(VIP))), &down, HERE);
-    assert_eq!(layout.ports, BTreeMap::from([(2, BTreeSet::from([VIP]))]));
+    assert_eq!(layout.ports, BTreeMap::from([(2, BTreeSet::from([IpAddr::V4(VIP)]))]));
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! Makes VIPs local, so that listeners on this machine get their packets: adds them to `lo`.
 //!
-//! Each is added as /32 with a lifetime of [`LIFETIME`] and renewed every [`RENEWAL`] while it is owned: a crash leaves
-//! nothing behind for longer. The kernel then answers ARP for it as well, from the same interface with the same
-//! hardware address. Scope `host` keeps the kernel, and others who look for this node's address, from choosing a VIP.
+//! Each is added as /32 or /128 with a lifetime of [`LIFETIME`] and renewed every [`RENEWAL`] while it is owned: a crash
+//! leaves nothing behind for longer. The kernel then answers ARP for an IPv4 one as well, from the same interface with
+//! the same hardware address; Neighbor Discovery it answers only for addresses of the asked interface. What keeps the
+//! kernel, and others who look for this node's address, from choosing a VIP: scope `host`, and for IPv6 that it is
+//! deprecated from the start (RFC 6724 §5, rule 3). It is not probed for duplicates: `lo` leads to no LAN.
 //!
 //! Addresses that somebody else put on an interface are never touched.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rtnetlink::Handle;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope, CacheInfo};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo};
 
 use super::links;
 
@@ -27,7 +29,7 @@ const LO: u32 = 1;
 pub(super) struct Deliverer {
     handle: Handle,
     /// What we put there.
-    ours: BTreeSet<Ipv4Addr>,
+    ours: BTreeSet<IpAddr>,
     /// Whether anything is wanted there.
     busy: bool,
 }
@@ -43,7 +45,7 @@ impl Deliverer {
     }
 
     /// Puts exactly `wanted` on `lo` and renews them; why not, for those that failed.
-    pub(super) async fn keep(&mut self, wanted: &BTreeSet<Ipv4Addr>) -> BTreeMap<Ipv4Addr, String> {
+    pub(super) async fn keep(&mut self, wanted: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, String> {
         for vip in self.ours.difference(wanted).copied().collect::<Vec<_>>() {
             self.remove(vip).await;
         }
@@ -76,27 +78,31 @@ impl Deliverer {
     }
 
     /// The addresses that others manage: all but those on `lo` with a lifetime such as we give.
-    async fn foreign(&self) -> Result<BTreeSet<Ipv4Addr>, rtnetlink::Error> {
+    async fn foreign(&self) -> Result<BTreeSet<IpAddr>, rtnetlink::Error> {
         let all = links::addresses(&self.handle).await?;
-        let foreign = all.iter().filter(|address| !is_ours(address)).filter_map(v4);
+        let foreign = all.iter().filter(|address| !is_ours(address)).filter_map(links::local);
         Ok(foreign.collect())
     }
 
     /// Adds an address, or renews it.
-    async fn add(&self, vip: Ipv4Addr) -> Result<(), rtnetlink::Error> {
-        let mut request = self.handle.address().add(LO, IpAddr::V4(vip), 32).replace();
+    async fn add(&self, vip: IpAddr) -> Result<(), rtnetlink::Error> {
+        let mut request = self.handle.address().add(LO, vip, host_prefix(vip)).replace();
         let mut lifetime = CacheInfo::default();
         lifetime.ifa_valid = seconds(LIFETIME);
-        lifetime.ifa_preferred = seconds(LIFETIME);
         let message = request.message_mut();
-        message.header.scope = AddressScope::Host;
+        if vip.is_ipv4() {
+            lifetime.ifa_preferred = seconds(LIFETIME);
+            message.header.scope = AddressScope::Host;
+        } else {
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
         message.attributes.push(AddressAttribute::CacheInfo(lifetime));
         request.execute().await
     }
 
-    async fn remove(&mut self, vip: Ipv4Addr) {
+    async fn remove(&mut self, vip: IpAddr) {
         self.ours.remove(&vip);
-        let request = self.handle.address().add(LO, IpAddr::V4(vip), 32).message_mut().clone();
+        let request = self.handle.address().add(LO, vip, host_prefix(vip)).message_mut().clone();
         if let Err(error) = self.handle.address().del(request).execute().await {
             tracing::debug!(%vip, %error, "cannot take the address off lo; it expires by itself");
         }
@@ -109,14 +115,13 @@ fn is_ours(address: &AddressMessage) -> bool {
         AddressAttribute::CacheInfo(lifetime) => lifetime.ifa_valid <= seconds(LIFETIME),
         _ => false,
     };
-    address.header.index == LO && address.header.prefix_len == 32 && address.attributes.iter().any(finite)
+    let alone = links::local(address).is_some_and(|ip| address.header.prefix_len == host_prefix(ip));
+    address.header.index == LO && alone && address.attributes.iter().any(finite)
 }
 
-fn v4(address: &AddressMessage) -> Option<Ipv4Addr> {
-    match links::local(address)? {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    }
+/// The length of a prefix that holds this address alone.
+const fn host_prefix(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
 }
 
 fn seconds(duration: Duration) -> u32 {

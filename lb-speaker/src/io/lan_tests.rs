@@ -19,14 +19,17 @@ use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType, move_into
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::socket::{ArpSocket, SNAP_LEN, readable, wait};
+use super::socket::{Kind, PacketSocket, SNAP_LEN, readable, wait};
 use super::{Delivery, SpeakerOptions, SpeakerPorts, deliver, run};
 use crate::arp::{self, BROADCAST, DropReason, Frame, MacAddr, Operation, ZERO};
+use crate::filter::Instruction;
 use crate::metrics::SpeakerMetrics;
 use crate::plan::PlanOptions;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// A filter that keeps every frame.
+const EVERYTHING: Instruction = Instruction { code: 6, if_true: 0, if_false: 0, operand: crate::filter::SNAP_LEN };
 /// Far longer than anything here takes; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -79,7 +82,8 @@ impl Lan {
         let line = ip(&format!("-n {} -o link show eth0", self.peer)).unwrap();
         let index = line.split(':').next().unwrap().parse().unwrap();
         let mac = line.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
-        let socket = inside(&self.peer, move || ArpSocket::open(index).unwrap()).join().unwrap();
+        let socket = inside(&self.peer, move || PacketSocket::open(index, Kind::Arp).unwrap()).join().unwrap();
+        socket.filter(&[EVERYTHING]).unwrap();
         Peer { socket, mac }
     }
 
@@ -123,7 +127,7 @@ fn renounce() {
 
 /// The other end of the cable.
 struct Peer {
-    socket: ArpSocket,
+    socket: PacketSocket,
     mac: MacAddr,
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
@@ -14,7 +14,7 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::task::JoinHandle;
 
 use crate::arp::{MacAddr, ZERO};
-use crate::reach::{Link, Unfit};
+use crate::link::{Link, Unfit};
 
 /// The kernel's number of `lo`, in every network namespace.
 const LO: u32 = 1;
@@ -31,7 +31,7 @@ pub(super) struct Links {
 impl Links {
     /// Begins to watch; needs no privilege.
     pub(super) fn watch() -> std::io::Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
         let connection = tokio::spawn(connection);
         let events = messages.filter_map(|(message, _)| std::future::ready(matters(&message.payload).then_some(())));
@@ -49,7 +49,7 @@ impl Links {
 
     /// All interfaces as they are.
     pub(super) async fn read(&self) -> Result<Vec<Link>, rtnetlink::Error> {
-        let mut subnets: HashMap<u32, Vec<Ipv4Net>> = HashMap::new();
+        let mut subnets: HashMap<u32, Vec<IpNet>> = HashMap::new();
         for address in addresses(&self.handle).await? {
             if let Some(subnet) = subnet(&address) {
                 subnets.entry(address.header.index).or_default().push(subnet);
@@ -71,10 +71,9 @@ impl Drop for Links {
     }
 }
 
-/// All IPv4 addresses of this machine.
+/// All addresses of this machine.
 pub(super) async fn addresses(handle: &Handle) -> Result<Vec<AddressMessage>, rtnetlink::Error> {
-    let all: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
-    Ok(all.into_iter().filter(|address| local(address).is_some_and(|ip| ip.is_ipv4())).collect())
+    handle.address().get().execute().try_collect().await
 }
 
 /// The address itself, as opposed to the peer's of a point-to-point link.
@@ -97,14 +96,14 @@ fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
     }
 }
 
-fn subnet(address: &AddressMessage) -> Option<Ipv4Net> {
-    match local(address)? {
-        IpAddr::V4(ip) => Ipv4Net::new(ip, address.header.prefix_len).ok(),
-        IpAddr::V6(_) => None,
-    }
+/// The subnet that an address is in; a link-local one is on every interface and tells nothing.
+fn subnet(address: &AddressMessage) -> Option<IpNet> {
+    let ip = local(address)?;
+    let everywhere = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if everywhere { None } else { IpNet::new(ip, address.header.prefix_len).ok() }
 }
 
-fn read_link(message: &LinkMessage, subnets: &mut HashMap<u32, Vec<Ipv4Net>>) -> Link {
+fn read_link(message: &LinkMessage, subnets: &mut HashMap<u32, Vec<IpNet>>) -> Link {
     let (mut name, mut mac, mut kind, mut member) = (String::new(), ZERO, None, false);
     for attribute in &message.attributes {
         match attribute {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! snapshots ──> plan ──────┐
-//! links (netlink) ─────────┼──> layout ──> lo (deliver) ──> ARP thread (responder) <──> packet sockets
+//! links (netlink) ─────────┼──> layout ──> lo (deliver), groups ──> thread (responder) <──> packet sockets
 //! privilege ───────────────┘       └────> report, entries, metrics
 //! ```
 //!
@@ -12,8 +12,10 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
 mod deliver;
+mod groups;
 #[cfg(test)]
 mod lan_tests;
+mod line;
 mod links;
 mod responder;
 mod socket;
@@ -71,14 +73,14 @@ pub struct SpeakerPorts {
 /// Why the speaker cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SpeakerError {
-    /// The thread that answers ARP could not be started.
-    #[error("cannot start the thread that answers ARP; raise the limit of threads")]
+    /// The thread that answers ARP and Neighbor Discovery could not be started.
+    #[error("cannot start the thread that answers ARP and Neighbor Discovery; raise the limit of threads")]
     Thread(#[source] std::io::Error),
     /// The kernel does not tell about interfaces.
     #[error("cannot open a netlink socket; allow AF_NETLINK in the sandbox this runs in")]
     Netlink(#[source] std::io::Error),
-    /// The thread that answers ARP ended.
-    #[error("the thread that answers ARP ended unexpectedly; this is a bug")]
+    /// That thread ended.
+    #[error("the thread that answers ARP and Neighbor Discovery ended unexpectedly; this is a bug")]
     ThreadEnded,
 }
 

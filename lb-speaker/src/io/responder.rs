@@ -1,10 +1,10 @@
-//! The thread that sends and answers ARP.
+//! The thread that sends and answers ARP and Neighbor Discovery.
 //!
-//! It owns an [`Announcer`] and a packet socket for each interface and is told by whole tables what to announce. It is
+//! It owns an [`Announcer`] and packet sockets for each interface and is told by whole tables what to announce. It is
 //! scheduled in real time if that is permitted, allocates only when it gets a new table, and logs nothing: what is
 //! worth telling goes to the control task as a [`Notice`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -15,10 +15,11 @@ use std::time::Instant;
 use prometheus::IntCounter;
 use tokio::sync::mpsc as notices;
 
-use super::socket::{self, ArpSocket, SNAP_LEN, Waker};
-use crate::announcer::{Announcer, Heard, Outgoing, Purpose};
-use crate::arp::{BROADCAST, DropReason, MacAddr};
-use crate::metrics::{SpeakerMetrics, VipCounters};
+use super::line::{Line, Sockets};
+use super::socket::{self, SNAP_LEN, Waker};
+use crate::announcer::{Heard, Outgoing, Purpose};
+use crate::arp::{DropReason, MULTICAST, MacAddr};
+use crate::metrics::SpeakerMetrics;
 
 /// Frames taken from one socket before the others get their turn.
 const BATCH: usize = 64;
@@ -38,8 +39,8 @@ pub(super) struct Port {
     pub(super) siblings: Vec<MacAddr>,
     /// The VIPs.
     pub(super) vips: BTreeSet<IpAddr>,
-    /// Its socket, given with the first table that has the interface.
-    pub(super) socket: Option<ArpSocket>,
+    /// Its sockets, given with the first table that has the interface.
+    pub(super) sockets: Option<Sockets>,
 }
 
 /// Something the control task should know.
@@ -79,7 +80,7 @@ impl Responder {
         let waker = Waker::new()?;
         let bell = waker.try_clone()?;
         let thread = std::thread::Builder::new()
-            .name("arp".to_owned())
+            .name("announcer".to_owned())
             .spawn(move || Loop::new(metrics, notify, bell).run(&inbox))?;
         Ok((Self { tables: Some(tables), waker, thread: Some(thread) }, notices))
     }
@@ -115,15 +116,6 @@ struct Loop {
     dropped: [IntCounter; DropReason::ALL.len()],
     limited: IntCounter,
     send_errors: IntCounter,
-}
-
-/// One interface of the thread.
-struct Line {
-    index: u32,
-    socket: ArpSocket,
-    announcer: Announcer,
-    counters: HashMap<IpAddr, VipCounters>,
-    lost: bool,
 }
 
 impl Loop {
@@ -170,35 +162,26 @@ impl Loop {
         }
     }
 
-    /// Makes `polled` match the lines: the bell first, then the socket of each.
+    /// Makes `polled` match the lines: the bell first, then the sockets of each.
     fn watch(&mut self) {
         self.polled.clear();
         self.polled.push(socket::readable(self.bell.as_raw_fd()));
-        self.polled.extend(self.lines.iter().map(|line| {
-            // A lost socket would be ready for ever; a negative descriptor is skipped.
-            socket::readable(if line.lost { -1 } else { line.socket.as_raw_fd() })
-        }));
+        self.polled.extend(self.lines.iter().flat_map(Line::polled));
     }
 
     /// Takes over a table: new interfaces with their sockets, known ones with what changed, no others.
     fn set(&mut self, table: Vec<Port>) {
         let now = Instant::now();
         self.lines.retain(|line| table.iter().any(|port| port.index == line.index));
-        for port in table {
-            if let Some(socket) = port.socket {
+        for mut port in table {
+            if let Some(sockets) = port.sockets.take() {
                 self.lines.retain(|line| line.index != port.index);
-                let (announcer, counters) = (Announcer::new(port.mac), HashMap::new());
-                self.lines.push(Line { index: port.index, socket, announcer, counters, lost: false });
+                self.lines.push(Line::new(port.index, port.mac, sockets));
             }
-            let Some(line) = self.lines.iter_mut().find(|line| line.index == port.index) else { continue };
-            line.counters.retain(|vip, _| port.vips.contains(vip));
-            for vip in &port.vips {
-                line.counters.entry(*vip).or_insert_with(|| self.metrics.vip(*vip));
+            let Some(at) = self.lines.iter().position(|line| line.index == port.index) else { continue };
+            if let Err(error) = self.lines[at].set(port, &self.metrics, now) {
+                self.failed(at, error);
             }
-            line.announcer.set_siblings(port.siblings);
-            line.announcer.set_mac(port.mac, now);
-            line.announcer.set_link(port.ready, now);
-            line.announcer.set_owned(&port.vips, now);
         }
     }
 
@@ -213,7 +196,7 @@ impl Loop {
 
     fn send(&mut self, at: usize, out: &Outgoing) {
         let line = &mut self.lines[at];
-        match line.socket.send(out.frame()) {
+        match line.sockets.send(out) {
             Ok(()) => {
                 if let Some(counters) = line.counters.get(&out.vip) {
                     match out.purpose {
@@ -230,20 +213,25 @@ impl Loop {
     }
 
     fn receive(&mut self) {
-        let mut buffer = [0; SNAP_LEN];
         for at in 0..self.lines.len() {
-            if self.polled[at + 1].revents == 0 {
-                continue;
+            for socket in 0..Sockets::COUNT {
+                if self.polled[1 + at * Sockets::COUNT + socket].revents != 0 {
+                    self.receive_from(at, socket);
+                }
             }
-            for _ in 0..BATCH {
-                match self.lines[at].socket.recv(&mut buffer) {
-                    Ok(Some(frame)) if frame.other_host => self.count_drop(why_other_host(&buffer)),
-                    Ok(Some(frame)) => self.take(at, &buffer[..frame.len.min(SNAP_LEN)]),
-                    Ok(None) => break,
-                    Err(error) => {
-                        self.failed(at, error);
-                        break;
-                    }
+        }
+    }
+
+    fn receive_from(&mut self, at: usize, socket: usize) {
+        let mut buffer = [0; SNAP_LEN];
+        for _ in 0..BATCH {
+            match self.lines[at].sockets.recv(socket, &mut buffer) {
+                Ok(Some(frame)) if frame.other_host => self.count_drop(why_other_host(&buffer)),
+                Ok(Some(frame)) => self.take(at, &buffer[..frame.len.min(SNAP_LEN)]),
+                Ok(None) => break,
+                Err(error) => {
+                    self.failed(at, error);
+                    break;
                 }
             }
         }
@@ -302,7 +290,7 @@ impl Loop {
     }
 }
 
-/// Why the kernel says that a frame is for another host: a broadcast is so only on another VLAN.
-fn why_other_host(frame: &[u8; SNAP_LEN]) -> DropReason {
-    if frame.starts_with(&BROADCAST.octets()) { DropReason::VlanTagged } else { DropReason::OtherHost }
+/// Why the kernel says that a frame is for another host: one for a group is so only on another VLAN.
+const fn why_other_host(frame: &[u8; SNAP_LEN]) -> DropReason {
+    if frame[0] & MULTICAST == 0 { DropReason::OtherHost } else { DropReason::VlanTagged }
 }

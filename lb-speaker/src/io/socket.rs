@@ -1,9 +1,10 @@
 //! The packet socket of one interface, and the few other system calls of the ARP thread.
 //!
 //! The socket is our own rather than pnet's datalink: it is created with protocol 0, filtered, and only then bound to
-//! ARP on one interface, so that it never sees an unfiltered frame and needs no promiscuous mode; and it learns the
-//! packet type, which pnet's receiver throws away. Without it a frame of a VLAN that has no interface here looks like
-//! one of ours: the kernel strips the tag and marks the packet "other host" before an ARP socket sees it.
+//! one protocol on one interface, so that it never sees an unfiltered frame and needs no promiscuous mode; and it learns
+//! the packet type, which pnet's receiver throws away. Without it a frame of a VLAN that has no interface here looks like
+//! one of ours: the kernel strips the tag and marks the packet "other host" before a socket of one protocol sees it. (The
+//! tag itself, as `PACKET_AUXDATA` tells it, is gone by then: only sockets of all protocols would see it.)
 //!
 //! All `unsafe` of this crate is in this file.
 
@@ -17,14 +18,25 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
-/// Bytes of a received frame that are kept; an ARP frame is 42, padded to 60.
-pub(super) const SNAP_LEN: usize = 128;
+use crate::filter::{self, Instruction};
+
+/// Bytes of a received frame that are kept; one of ARP is 42, padded to 60, one of Neighbor Discovery about 86.
+pub(super) const SNAP_LEN: usize = filter::SNAP_LEN as usize;
 /// Frames that may wait in the kernel, in bytes of its bookkeeping.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// A socket that sends any frame and receives ARP frames on one interface. Never blocks.
+/// What a packet socket sends and receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// ARP.
+    Arp,
+    /// IPv6, which a filter narrows down to Neighbor Discovery.
+    Ndp,
+}
+
+/// A socket that sends and receives frames of one kind on one interface. Never blocks.
 #[derive(Debug)]
-pub(super) struct ArpSocket(Socket);
+pub(super) struct PacketSocket(Socket);
 
 /// A received frame.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +47,21 @@ pub(super) struct Received {
     pub(super) other_host: bool,
 }
 
-impl ArpSocket {
-    /// Opens the socket of the interface with this number.
-    pub(super) fn open(index: u32) -> io::Result<Self> {
+impl PacketSocket {
+    /// Opens a socket on the interface with this number; it receives nothing until it is given a filter.
+    pub(super) fn open(index: u32, kind: Kind) -> io::Result<Self> {
         let socket = Self::unbound()?;
-        socket.attach_filter(&only_arp())?;
+        socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
         socket.set_nonblocking(true)?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        socket.bind(&arp_on(index)?)?;
+        socket.bind(&address(index, kind)?)?;
         Ok(Self(socket))
+    }
+
+    /// Receives from now on what this program lets through.
+    pub(super) fn filter(&self, program: &[Instruction]) -> io::Result<()> {
+        let instruction = |it: &Instruction| SockFilter::new(it.code, it.if_true, it.if_false, it.operand);
+        self.0.attach_filter(&program.iter().map(instruction).collect::<Vec<_>>())
     }
 
     /// Whether this process may open such sockets at all.
@@ -86,29 +104,22 @@ impl ArpSocket {
     }
 }
 
-impl AsRawFd for ArpSocket {
+impl AsRawFd for PacketSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 }
 
-/// A program for the kernel's packet filter: keep [`SNAP_LEN`] bytes of ARP, nothing of anything else.
-fn only_arp() -> [SockFilter; 4] {
-    const LOAD_HALF_WORD: u16 = 0x28;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const ETHER_TYPE_AT: u32 = 12;
-    [
-        SockFilter::new(LOAD_HALF_WORD, 0, 0, ETHER_TYPE_AT),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, libc::ETH_P_ARP.cast_unsigned()),
-        SockFilter::new(RETURN, 0, 0, u32::try_from(SNAP_LEN).expect("a small number")),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ]
-}
+/// Ends a program for the kernel's packet filter.
+const RETURN: u16 = 0x06;
 
-/// The address "ARP on interface `index`".
-fn arp_on(index: u32) -> io::Result<SockAddr> {
-    let protocol = u16::try_from(libc::ETH_P_ARP).expect("an EtherType has 16 bits");
+/// The address "this kind of frame on interface `index`".
+fn address(index: u32, kind: Kind) -> io::Result<SockAddr> {
+    let protocol = match kind {
+        Kind::Arp => libc::ETH_P_ARP,
+        Kind::Ndp => libc::ETH_P_IPV6,
+    };
+    let protocol = u16::try_from(protocol).expect("an EtherType has 16 bits");
     let index = i32::try_from(index).map_err(io::Error::other)?;
     // SAFETY: sockaddr_ll is smaller than the storage, which is zeroed; the length given is that of what is written.
     let ((), address) = unsafe {

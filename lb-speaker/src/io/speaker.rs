@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,15 +14,18 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::deliver::{self, Deliverer};
+use super::groups::Groups;
+use super::line::Sockets;
 use super::links::Links;
 use super::responder::{Notice, Port, Responder};
-use super::socket::ArpSocket;
+use super::socket::PacketSocket;
 use super::{Delivery, SpeakerError, SpeakerOptions, SpeakerPorts};
 use crate::announcer::DEFEND_INTERVAL;
 use crate::arp::MacAddr;
+use crate::link::{self, Link};
 use crate::metrics::Announced;
 use crate::plan::{self, Plan};
-use crate::reach::{self, Layout, Link, Silence, Standpoint};
+use crate::reach::{self, Layout, Silence, Standpoint};
 
 /// The speaker's state: what it was told, and what it has open.
 pub(super) struct Speaker {
@@ -31,6 +34,7 @@ pub(super) struct Speaker {
     ready: Option<oneshot::Sender<()>>,
     links: Links,
     deliverer: Option<Deliverer>,
+    groups: Groups,
     responder: Responder,
     notices: mpsc::Receiver<Notice>,
     /// Why there are no raw sockets; `None` when there are.
@@ -66,7 +70,7 @@ impl Speaker {
         let links = Links::watch().map_err(SpeakerError::Netlink)?;
         let deliverer = (options.deliver == Delivery::Loopback).then(|| Deliverer::new(links.handle()));
         let (responder, notices) = Responder::start(Arc::clone(&ports.metrics)).map_err(SpeakerError::Thread)?;
-        let no_socket = ArpSocket::permitted().err().map(|error| explain(&error));
+        let no_socket = PacketSocket::permitted().err().map(|error| explain(&error));
         if let Some(why) = &no_socket {
             tracing::warn!("VIPs are given but not announced on the network: {why}");
         }
@@ -76,6 +80,7 @@ impl Speaker {
             ready: Some(ready),
             links,
             deliverer,
+            groups: Groups::default(),
             responder,
             notices,
             no_socket,
@@ -132,7 +137,7 @@ impl Speaker {
 
     fn take_snapshot(&mut self) {
         let Some(snapshot) = self.ports.snapshots.borrow_and_update().clone() else { return };
-        self.options.plan.subnets = reach::subnets(&self.found);
+        self.options.plan.subnets = link::subnets(&self.found);
         self.plan = plan::plan(&snapshot, &self.options.plan);
         self.ports.metrics.set_pools(&self.plan.pools);
         self.ports.metrics.set_orphaned(self.plan.orphaned.values().map(Vec::len).sum());
@@ -158,7 +163,7 @@ impl Speaker {
     fn take_notice(&mut self, notice: Notice) {
         match notice {
             Notice::NotRealtime(error) => {
-                tracing::info!(%error, "no real-time scheduling: a busy machine may answer ARP late; CAP_SYS_NICE permits it");
+                tracing::info!(%error, "no real-time scheduling: a busy machine may answer late; CAP_SYS_NICE permits it");
             }
             Notice::Conflict { vip, mac } => {
                 tracing::warn!(%vip, %mac, "somebody else claims a VIP; find that device and change its address");
@@ -212,11 +217,11 @@ impl Speaker {
         self.retry = false;
         for (index, vips) in layout.ports.clone() {
             let Some(link) = self.found.iter().find(|link| link.index == index) else { continue };
-            let socket = if self.open.contains(&index) {
+            let sockets = if self.open.contains(&index) {
                 None
             } else {
-                match ArpSocket::open(index) {
-                    Ok(socket) => Some(socket),
+                match Sockets::open(index) {
+                    Ok(sockets) => Some(sockets),
                     Err(error) => {
                         self.retry = true;
                         let why = format!("cannot open a packet socket on {}: {error}", link.name);
@@ -229,14 +234,11 @@ impl Speaker {
             };
             let siblings = self.found.iter().filter(|other| other.index != index).map(|other| other.mac);
             let siblings = siblings.filter(|mac| *mac != link.mac && *mac != crate::arp::ZERO).collect();
-            table.push(Port {
-                index,
-                mac: link.mac,
-                ready: link.ready,
-                siblings,
-                vips: vips.into_iter().map(IpAddr::V4).collect(),
-                socket,
-            });
+            table.push(Port { index, mac: link.mac, ready: link.ready, siblings, vips, sockets });
+        }
+        for (index, error) in self.groups.keep(&layout.ports) {
+            self.retry = true;
+            tracing::debug!(index, %error, "cannot join the group of an IPv6 VIP; a switch that snoops MLD may hide it");
         }
         self.open = table.iter().map(|port| port.index).collect();
         self.responder.set(table);
@@ -302,16 +304,16 @@ fn replace<T: PartialEq>(current: &mut Arc<T>, new: Arc<T>) -> bool {
 }
 
 /// Takes `vip` off every interface.
-fn withhold(layout: &mut Layout, vip: Ipv4Addr, silence: &Silence) {
+fn withhold(layout: &mut Layout, vip: IpAddr, silence: &Silence) {
     for vips in layout.ports.values_mut() {
         vips.remove(&vip);
     }
-    layout.verdicts.insert(IpAddr::V4(vip), Err(silence.clone()));
+    layout.verdicts.insert(vip, Err(silence.clone()));
 }
 
 /// Notes that `vip` is not announced on one interface, and nowhere if that was the last.
-fn silence_on(layout: &mut Layout, vip: Ipv4Addr, interface: &str, why: &str) {
-    let verdict = layout.verdicts.get_mut(&IpAddr::V4(vip));
+fn silence_on(layout: &mut Layout, vip: IpAddr, interface: &str, why: &str) {
+    let verdict = layout.verdicts.get_mut(&vip);
     if let Some(verdict) = verdict
         && let Ok(on) = verdict
     {
