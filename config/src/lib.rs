@@ -15,6 +15,7 @@ pub mod legacy;
 pub mod manifest;
 mod names;
 pub mod object;
+pub mod pattern;
 pub mod pool;
 pub mod report;
 pub mod settings;

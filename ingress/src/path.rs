@@ -5,7 +5,9 @@
 //! `/foo` (ingress.md: "longest first, Exact before Prefix").
 //!
 //! Rules and requests are compared in one canonical spelling ([`normalise`]), so a rule may be written `/a b` or
-//! `/a%20b`. Nothing in a rule's path is a pattern; braces, quotes and `$` are data.
+//! `/a%20b`. Nothing in a rule's path is a pattern; braces, quotes and `$` are data. Unless its Ingress says that its
+//! paths are expressions ([`PathMatch::regex`]): those match the readable spelling of a path ([`readable`]), and of
+//! several the one with the longest text is asked first, as in ingress-nginx.
 //!
 //! Pure. Looking a path up among many: [`crate::routes`].
 
@@ -15,7 +17,9 @@ use std::cmp::{Ordering, Reverse};
 use std::fmt;
 use std::sync::Arc;
 
-pub use normal::{Normal, PathError, normalise};
+use config::pattern::{Pattern, PatternError};
+
+pub use normal::{Normal, PathError, normalise, readable, respell};
 
 /// How a rule's path is compared, in the order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +33,16 @@ pub enum PathType {
 }
 
 impl PathType {
+    /// Reads the Kubernetes spelling.
+    fn parse(text: &str) -> Result<Self, RuleError> {
+        match text {
+            "Exact" => Ok(Self::Exact),
+            "Prefix" => Ok(Self::Prefix),
+            "ImplementationSpecific" => Ok(Self::ImplementationSpecific),
+            found => Err(RuleError::Type { found: found.to_owned() }),
+        }
+    }
+
     /// The Kubernetes spelling.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -61,6 +75,9 @@ pub enum RuleError {
         /// As written.
         path: String,
     },
+    /// The path is no regular expression.
+    #[error("the Ingress says that its paths are regular expressions, and {0}")]
+    Pattern(#[from] PatternError),
     /// No request can have this path once it is normalised.
     #[error("path {path:?} can match no request, because {source}; write it without `.`, `..`, `//` and `\\`")]
     Unreachable {
@@ -88,18 +105,42 @@ pub struct PathMatch {
     kind: PathType,
     canonical: Arc<str>,
     written: Arc<str>,
+    /// If it is an expression.
+    pattern: Option<Arc<Pattern>>,
 }
 
 impl PathMatch {
     /// Reads `path` and `pathType` of a rule; an empty path means `/`.
     pub fn parse(path: &str, kind: &str) -> Result<Self, RuleError> {
-        let kind = match kind {
-            "Exact" => PathType::Exact,
-            "Prefix" => PathType::Prefix,
-            "ImplementationSpecific" => PathType::ImplementationSpecific,
-            found => return Err(RuleError::Type { found: found.to_owned() }),
-        };
-        Self::new(path, kind)
+        Self::new(path, PathType::parse(kind)?)
+    }
+
+    /// Reads `path` as a regular expression, matched from the beginning of a path without regard to case, whatever
+    /// the `pathType`.
+    pub fn regex(path: &str, kind: &str) -> Result<Self, RuleError> {
+        let kind = PathType::parse(kind)?;
+        let written: Arc<str> = if path.is_empty() { "/".into() } else { path.into() };
+        if !written.starts_with('/') {
+            return Err(RuleError::Relative { path: path.to_owned() });
+        }
+        let pattern = Some(Arc::new(Pattern::path(&written)?));
+        Ok(Self { kind, canonical: Arc::clone(&written), written, pattern })
+    }
+
+    /// The same rule on a host where all paths are expressions; what is none stands for itself.
+    #[must_use]
+    pub fn as_regex(&self) -> Self {
+        if self.pattern.is_some() {
+            return self.clone();
+        }
+        let pattern = Pattern::path(&self.written).ok().map(Arc::new);
+        Self { canonical: Arc::clone(&self.written), pattern, ..self.clone() }
+    }
+
+    /// The expression, if it is one.
+    #[must_use]
+    pub fn pattern(&self) -> Option<&Pattern> {
+        self.pattern.as_deref()
     }
 
     /// The rule for `path`; an empty path means `/`.
@@ -114,13 +155,13 @@ impl PathMatch {
         if normal.is_reshaped() {
             return Err(refuse(Unreachable::Reshaped(normal.matched().to_owned())));
         }
-        Ok(Self { kind, canonical: normal.matched().into(), written })
+        Ok(Self { kind, canonical: normal.matched().into(), written, pattern: None })
     }
 
     /// The matcher of a default backend: every path, after all others.
     #[must_use]
     pub fn everything() -> Self {
-        Self { kind: PathType::ImplementationSpecific, canonical: "/".into(), written: "/".into() }
+        Self { kind: PathType::ImplementationSpecific, canonical: "/".into(), written: "/".into(), pattern: None }
     }
 
     /// How the path is compared.
@@ -150,6 +191,9 @@ impl PathMatch {
     /// Whether this matches `path`, a [`normalise`]d one.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
+        if let Some(pattern) = &self.pattern {
+            return pattern.is_match(&readable(path));
+        }
         match self.kind {
             PathType::Exact => *self.canonical == *path,
             PathType::Prefix | PathType::ImplementationSpecific => {
@@ -161,9 +205,9 @@ impl PathMatch {
 
 impl PathMatch {
     /// What orders two rules, the first to be asked the smallest.
-    fn rank(&self) -> (Reverse<usize>, bool, Reverse<usize>, PathType, &str) {
-        let is_exact = self.kind == PathType::Exact;
-        (Reverse(self.stem().len()), !is_exact, Reverse(self.canonical.len()), self.kind, &self.canonical)
+    fn rank(&self) -> (Reverse<usize>, bool, Reverse<usize>, PathType, &str, bool) {
+        let (is_exact, is_regex) = (self.kind == PathType::Exact, self.pattern.is_some());
+        (Reverse(self.stem().len()), !is_exact, Reverse(self.canonical.len()), self.kind, &self.canonical, is_regex)
     }
 }
 
@@ -260,6 +304,21 @@ mod tests {
         ] {
             assert!(PathMatch::parse(path, kind).is_err(), "{kind} {path}");
         }
+    }
+
+    #[test]
+    fn an_expression_matches_what_people_read() {
+        for (path, request, expected) in [
+            ("/Api(/|$)(.*)", "/api/x", true),
+            ("/a b", "/a%20b", true),
+            ("/ä", "/%C3%A4", true),
+            ("/a/b", "/a%2Fb", false),
+            ("/[^/]*/x", "/a%2Fb/x", true),
+        ] {
+            assert_eq!(PathMatch::regex(path, "Exact").unwrap().matches(request), expected, "{path} {request}");
+        }
+        assert!(PathMatch::regex("/a(", "Prefix").is_err() && PathMatch::regex("a", "Prefix").is_err());
+        assert!(rule("/foo", PathType::Exact).as_regex().matches("/FOObar"));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! Pure. How a table is made of a snapshot: [`crate::compile`].
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use config::object::ObjectName;
@@ -22,7 +23,7 @@ use crate::certs::CertTable;
 use crate::endpoints::Endpoints;
 use crate::filter::RoutePlan;
 use crate::host::{HostMatch, parent};
-use crate::path::{PathMatch, PathType};
+use crate::path::{self, PathMatch, PathType};
 
 const SHARDS: usize = 256;
 
@@ -68,6 +69,8 @@ impl Route {
 pub struct HostTable {
     routes: Vec<Arc<Route>>,
     root: Node,
+    /// Those whose path is an expression, the longest text first.
+    patterns: Vec<Arc<Route>>,
 }
 
 impl HostTable {
@@ -76,11 +79,15 @@ impl HostTable {
     pub fn new(mut routes: Vec<Arc<Route>>) -> Self {
         // Stable, so that the first of equals stays first.
         routes.sort_by(|one, other| one.path.cmp(&other.path));
-        let mut root = Node::default();
+        let (mut patterns, mut root) = (Vec::new(), Node::default());
         for route in &routes {
-            root.insert(route);
+            match route.path.pattern() {
+                Some(_) => patterns.push(Arc::clone(route)),
+                None => root.insert(route),
+            }
         }
-        Self { routes, root }
+        patterns.sort_by_key(|route| Reverse((length(route), Arc::<str>::from(route.path.as_written()))));
+        Self { routes, root, patterns }
     }
 
     /// The routes in the order of their precedence.
@@ -90,7 +97,21 @@ impl HostTable {
     }
 
     /// The route for a normalised path.
+    ///
+    /// An expression is asked before all that have a shorter text.
     fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        let literal = self.literal(path);
+        if self.patterns.is_empty() {
+            return literal;
+        }
+        let least = literal.map_or(0, length);
+        let readable = path::readable(path);
+        let mut longer = self.patterns.iter().take_while(|route| length(route) >= least);
+        let is_match = |route: &&Arc<Route>| route.path.pattern().is_some_and(|pattern| pattern.is_match(&readable));
+        longer.find(is_match).or(literal)
+    }
+
+    fn literal(&self, path: &str) -> Option<&Arc<Route>> {
         let mut node = &self.root;
         let mut best = node.prefix.as_ref();
         let mut rest = path.strip_prefix('/')?;
@@ -108,6 +129,11 @@ impl HostTable {
             }
         }
     }
+}
+
+/// The length of the text of a rule's path.
+fn length(route: &Arc<Route>) -> usize {
+    route.path.as_written().len()
 }
 
 /// The rules for one path, and below it the longer paths.

@@ -16,6 +16,7 @@ mod cors;
 mod names;
 mod read;
 mod redirect;
+mod rewrite;
 mod source;
 mod upstream;
 mod value;
@@ -26,6 +27,7 @@ use crate::diagnostic::Severity;
 
 pub use cors::{Cors, Origins};
 pub use redirect::{Redirect, RedirectTo, SslRedirect};
+pub use rewrite::{Rewrite, Template};
 pub use source::Sources;
 pub use upstream::UpstreamTimeouts;
 
@@ -56,7 +58,12 @@ pub struct Annotations {
     /// The `Host` that endpoints are told (`upstream-vhost`).
     pub upstream_vhost: Option<String>,
     /// `X-Forwarded-Prefix` for endpoints.
-    pub forwarded_prefix: Option<String>,
+    pub forwarded_prefix: Option<Template>,
+    /// How paths are matched and rewritten.
+    pub rewrite: Rewrite,
+    /// Whether the hosts with `www.` in front are redirected to those without, and the other way round
+    /// (`from-to-www-redirect`).
+    pub www: bool,
     /// Whether requests are not to be logged (`enable-access-log: "false"`).
     pub unlogged: bool,
     /// Whether something that guards these paths could not be understood or is not supported, so that nobody may pass.
@@ -89,7 +96,9 @@ impl Annotations {
             cors: cors::read(&mut reader),
             timeouts: upstream::timeouts(&mut reader),
             upstream_vhost: reader.value("upstream-vhost", upstream::vhost),
-            forwarded_prefix: reader.value("x-forwarded-prefix", upstream::prefix),
+            forwarded_prefix: reader.value("x-forwarded-prefix", rewrite::prefix),
+            rewrite: rewrite::read(&mut reader),
+            www: reader.flag("from-to-www-redirect"),
             unlogged: reader.value("enable-access-log", value::boolean) == Some(false),
             denied: false,
         };

@@ -12,7 +12,7 @@ pub(super) enum Known {
 }
 
 /// The names that are read.
-pub(super) const USED: [&str; 31] = [
+pub(super) const USED: &[&str] = &[
     "allowlist-source-range",
     "app-root",
     "backend-protocol",
@@ -26,28 +26,31 @@ pub(super) const USED: [&str; 31] = [
     "enable-access-log",
     "enable-cors",
     "force-ssl-redirect",
+    "from-to-www-redirect",
     "permanent-redirect",
     "permanent-redirect-code",
     "preserve-trailing-slash",
     "proxy-body-size",
-    "proxy-buffering",
     "proxy-buffer-size",
+    "proxy-buffering",
     "proxy-buffers-number",
     "proxy-connect-timeout",
     "proxy-read-timeout",
     "proxy-request-buffering",
     "proxy-send-timeout",
+    "rewrite-target",
     "server-alias",
     "ssl-redirect",
     "temporal-redirect",
     "temporal-redirect-code",
     "upstream-vhost",
+    "use-regex",
     "whitelist-source-range",
     "x-forwarded-prefix",
 ];
 
 /// Names by which access is controlled, or that would send requests to the wrong place if they had no effect.
-const GUARDS: [&str; 12] = [
+const GUARDS: &[&str] = &[
     "auth-type",
     "auth-secret",
     "auth-url",
@@ -62,7 +65,7 @@ const GUARDS: [&str; 12] = [
     "enable-owasp-core-rules",
 ];
 
-const UNSUPPORTED: [&str; 67] = [
+const UNSUPPORTED: &[&str] = &[
     "affinity",
     "affinity-canary-behavior",
     "affinity-mode",
@@ -95,7 +98,6 @@ const UNSUPPORTED: [&str; 67] = [
     "enable-global-auth",
     "enable-opentelemetry",
     "enable-rewrite-log",
-    "from-to-www-redirect",
     "http2-push-preload",
     "limit-allowlist",
     "limit-burst-multiplier",
@@ -124,16 +126,14 @@ const UNSUPPORTED: [&str; 67] = [
     "proxy-ssl-verify",
     "proxy-ssl-verify-depth",
     "relative-redirects",
-    "rewrite-target",
     "satisfy",
     "service-upstream",
     "ssl-passthrough",
     "upstream-hash-by",
-    "use-regex",
 ];
 
 /// Names that people write and ingress-nginx never knew, or no longer knows, with the right one.
-const MISTAKEN: [(&str, &str); 5] = [
+const MISTAKEN: &[(&str, &str)] = &[
     ("client-max-body-size", "write proxy-body-size"),
     ("secure-backends", "write backend-protocol: HTTPS"),
     ("rate-limit", "write limit-rps"),
@@ -181,12 +181,8 @@ mod tests {
 
     #[test]
     fn a_name_stands_in_one_list() {
-        let lists = USED
-            .iter()
-            .chain(&GUARDS)
-            .chain(&SNIPPETS)
-            .chain(&UNSUPPORTED)
-            .chain(MISTAKEN.iter().map(|(name, _)| name));
+        let lists =
+            USED.iter().chain(GUARDS).chain(&SNIPPETS).chain(UNSUPPORTED).chain(MISTAKEN.iter().map(|(name, _)| name));
         let mut all: Vec<_> = lists.collect();
         let count = all.len();
         all.sort();

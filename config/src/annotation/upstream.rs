@@ -1,4 +1,4 @@
-//! How endpoints are asked: timeouts, `upstream-vhost`, `x-forwarded-prefix`; and `server-alias`.
+//! How endpoints are asked: timeouts, `upstream-vhost`; and `server-alias`.
 
 use std::time::Duration;
 
@@ -35,10 +35,6 @@ pub(super) fn vhost(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("{text:?} is not a host; write it like \"internal.example\""))
-}
-
-pub(super) fn prefix(text: &str) -> Result<String, String> {
-    value::field_text(text)
 }
 
 /// Names only; a `~pattern`, which ingress-nginx takes as well, is refused.

@@ -1,4 +1,7 @@
 //! The routes of every host, merged from all Ingresses that define it.
+//!
+//! As in ingress-nginx, one Ingress of class `nginx` whose paths are expressions makes all paths of its hosts
+//! expressions. Ingresses of other classes speak for themselves only.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -6,8 +9,8 @@ use std::sync::Arc;
 
 use super::backends::Backends;
 use super::finding::{Finding, Part};
-use super::plan::{Backend, IngressPlan};
-use crate::backend::BackendProblem;
+use super::plan::{Backend, IngressPlan, Rule};
+use crate::backend::{BackendKey, BackendProblem, PortRef};
 use crate::endpoints::Endpoints;
 use crate::filter::RoutePlan;
 use crate::host::HostMatch;
@@ -26,21 +29,39 @@ pub(super) struct HeldHost {
     shadowed: Vec<Finding>,
 }
 
-/// One rule for a host; without one, the default backend of a catch-all.
+/// What an Ingress wants of a host.
 #[derive(Clone, Debug)]
 struct Claim {
     plan: Arc<IngressPlan>,
-    rule: Option<usize>,
+    what: Wish,
+}
+
+/// Part of an Ingress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wish {
+    /// The rule at this position.
+    Rule(usize),
+    /// The default backend of a catch-all.
+    Default,
+    /// Everything is sent to this host.
+    Move(Arc<str>),
 }
 
 impl Claim {
     fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.plan, &other.plan) && self.rule == other.rule
+        Arc::ptr_eq(&self.plan, &other.plan) && self.what == other.what
+    }
+
+    fn rule(&self) -> Option<&Rule> {
+        match self.what {
+            Wish::Rule(rule) => Some(&self.plan.rules[rule]),
+            Wish::Default | Wish::Move(_) => None,
+        }
     }
 
     /// The rules with a path of their own.
     fn paths(&self) -> impl Iterator<Item = (&PathMatch, &Backend)> {
-        let rule = self.rule.map(|rule| &self.plan.rules[rule]);
+        let rule = self.rule();
         rule.into_iter().flat_map(|rule| rule.paths.iter().map(|path| (&path.path, &path.backend)))
     }
 }
@@ -101,7 +122,7 @@ fn claims(plans: &[Arc<IngressPlan>]) -> BTreeMap<HostMatch, Vec<Claim>> {
     let mut claims = BTreeMap::<HostMatch, Vec<Claim>>::new();
     for plan in plans {
         for (at, rule) in plan.rules.iter().enumerate() {
-            claims.entry(rule.host.clone()).or_default().push(Claim { plan: Arc::clone(plan), rule: Some(at) });
+            claims.entry(rule.host.clone()).or_default().push(Claim { plan: Arc::clone(plan), what: Wish::Rule(at) });
         }
     }
     // A name of its own is worth more than an alias.
@@ -109,8 +130,12 @@ fn claims(plans: &[Arc<IngressPlan>]) -> BTreeMap<HostMatch, Vec<Claim>> {
     for (host, claim) in aliases {
         claims.entry(host).or_default().push(claim);
     }
+    let moved: Vec<_> = plans.iter().flat_map(moved).filter(|(host, _)| !claims.contains_key(host)).collect();
+    for (host, claim) in moved {
+        claims.entry(host).or_insert_with(|| vec![claim]);
+    }
     for plan in plans.iter().filter(|plan| plan.is_catch_all()) {
-        claims.entry(HostMatch::Any).or_default().push(Claim { plan: Arc::clone(plan), rule: None });
+        claims.entry(HostMatch::Any).or_default().push(Claim { plan: Arc::clone(plan), what: Wish::Default });
     }
     claims
 }
@@ -118,8 +143,23 @@ fn claims(plans: &[Arc<IngressPlan>]) -> BTreeMap<HostMatch, Vec<Claim>> {
 /// The rules of an Ingress under its other names.
 fn aliases(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, Claim)> {
     let hosts = plan.annotations.aliases.iter().filter_map(|alias| HostMatch::parse(alias).ok());
-    let claim = |rule| Claim { plan: Arc::clone(plan), rule: Some(rule) };
+    let claim = |rule| Claim { plan: Arc::clone(plan), what: Wish::Rule(rule) };
     hosts.flat_map(move |host| (0..plan.rules.len()).map(move |rule| (host.clone(), claim(rule))))
+}
+
+/// The names with and without `www.` that are not served and lead to those that are.
+fn moved(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, Claim)> {
+    let rules = plan.rules.iter().filter(|_| plan.annotations.www);
+    rules.filter_map(move |rule| {
+        let HostMatch::Exact(to) = &rule.host else { return None };
+        let from = HostMatch::parse(&other_name(to)).ok()?;
+        Some((from, Claim { plan: Arc::clone(plan), what: Wish::Move(Arc::clone(to)) }))
+    })
+}
+
+/// `www.a.example` for `a.example`, and the other way round.
+pub(super) fn other_name(host: &str) -> String {
+    host.strip_prefix("www.").map_or_else(|| format!("www.{host}"), str::to_owned)
 }
 
 /// The backends that a host uses: those of its paths, then the default backends in question.
@@ -130,15 +170,17 @@ fn used(claims: &[Claim]) -> impl Iterator<Item = (&IngressPlan, &Backend)> {
 
 /// Whose default backend receives path misses: the first Ingress that defines the host, then catch-alls.
 fn defaults(claims: &[Claim]) -> impl Iterator<Item = &Claim> {
-    let first = claims.first().filter(|claim| claim.rule.is_some());
-    first.into_iter().chain(claims.iter().filter(|claim| claim.rule.is_none()))
+    let first = claims.first().filter(|claim| claim.rule().is_some());
+    first.into_iter().chain(claims.iter().filter(|claim| claim.what == Wish::Default))
 }
 
 /// Makes the table of one host; `endpoints` are those of [`used`], in its order.
 fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -> HeldHost {
     // A name with TLS; the certificate may be the default one (ingress-nginx redirects then as well).
     let has_tls = *host != HostMatch::Any && claims.iter().any(|claim| !claim.plan.tls.is_empty());
-    let mut merged = Merged { host, has_tls, taken: HashMap::new(), shadowed: Vec::new() };
+    let by_regex = claims.iter().any(|claim| claim.plan.rules_by_regex());
+    let mut merged = Merged { host, has_tls, by_regex, taken: HashMap::new(), shadowed: Vec::new() };
+    merged.add_moved(&claims);
     let mut remaining = endpoints.iter();
     for claim in &claims {
         for ((path, backend), endpoints) in claim.paths().zip(&mut remaining) {
@@ -163,6 +205,8 @@ fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -
 struct Merged<'a> {
     host: &'a HostMatch,
     has_tls: bool,
+    /// Whether all paths are expressions.
+    by_regex: bool,
     taken: HashMap<(String, PathType), Arc<Route>>,
     shadowed: Vec<Finding>,
 }
@@ -179,15 +223,32 @@ impl Merged<'_> {
     ) {
         match self.taken.entry(key) {
             // That an Ingress with a rule for `/` has a default backend as well is no mistake.
-            Entry::Occupied(_) if backend.is_default() && claim.rule.is_some() => {}
+            Entry::Occupied(_) if backend.is_default() && claim.rule().is_some() => {}
             Entry::Occupied(first) => self.shadowed.push(shadowed_by(claim, backend, first.get())),
             Entry::Vacant(free) => {
                 let (host, endpoints) = (self.host.clone(), Arc::clone(endpoints));
                 let ingress = claim.plan.name.clone();
-                let plan = RoutePlan::of(&claim.plan.annotations, claim.plan.is_compat, self.has_tls, path);
-                free.insert(Arc::new(Route { ingress, host, path: path.clone(), endpoints, plan: plan.map(Arc::new) }));
+                let is_expression = self.by_regex && !backend.is_default();
+                let path = if is_expression { path.as_regex() } else { path.clone() };
+                let plan = RoutePlan::of(&claim.plan.annotations, claim.plan.is_compat, self.has_tls, &path);
+                free.insert(Arc::new(Route { ingress, host, path, endpoints, plan: plan.map(Arc::new) }));
             }
         }
+    }
+
+    /// Adds the route that sends everything to another name; only a host without rules has one.
+    fn add_moved(&mut self, claims: &[Claim]) {
+        let Some(Claim { plan, what: Wish::Move(to) }) = claims.first() else { return };
+        let path = PathMatch::everything();
+        let key = BackendKey { service: plan.name.clone(), port: PortRef::Unset };
+        let route = Route {
+            ingress: plan.name.clone(),
+            host: self.host.clone(),
+            endpoints: Arc::new(Endpoints::broken(key, BackendProblem::Unset)),
+            plan: Some(Arc::new(RoutePlan::moved(to))),
+            path: path.clone(),
+        };
+        self.taken.insert((path.canonical().to_owned(), path.kind()), Arc::new(route));
     }
 }
 

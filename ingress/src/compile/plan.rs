@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
-use config::annotation::Annotations;
+use config::annotation::{Annotations, Template};
 use config::object::{Kind, ObjectName, ObjectRef};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressTLS};
@@ -121,6 +121,16 @@ impl IngressPlan {
         rules.is_none_or(Vec::is_empty) && self.default.is_some()
     }
 
+    /// Whether all paths of its hosts are expressions, those of other Ingresses too, as in ingress-nginx.
+    pub(super) fn rules_by_regex(&self) -> bool {
+        let rewrite = &self.annotations.rewrite;
+        let is_rewritten = |target: &Template| {
+            let mut paths = self.rules.iter().flat_map(|rule| &rule.paths);
+            paths.any(|path| path.path.as_written() != target.as_str())
+        };
+        self.is_compat && (rewrite.use_regex || rewrite.target.as_ref().is_some_and(is_rewritten))
+    }
+
     fn add_rule(&mut self, at: usize, rule: &IngressRule) {
         let host = match HostMatch::parse(rule.host.as_deref().unwrap_or_default()) {
             Ok(host) => host,
@@ -130,7 +140,8 @@ impl IngressPlan {
         };
         let mut paths = Vec::new();
         for (index, written) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
-            match PathMatch::parse(written.path.as_deref().unwrap_or_default(), &written.path_type) {
+            let read = if self.annotations.rewrite.is_regex() { PathMatch::regex } else { PathMatch::parse };
+            match read(written.path.as_deref().unwrap_or_default(), &written.path_type) {
                 Ok(path) => paths.push(PathRule { path, backend: self.backend(&written.backend, Some([at, index])) }),
                 Err(error) => {
                     let field = [

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::finding::{Finding, Part};
+use super::hosts::other_name;
 use super::plan::{IngressPlan, Tls};
 use crate::certs::{CertTable, CertTableBuilder, Certificate};
 use crate::host::HostMatch;
@@ -52,10 +53,10 @@ pub(super) fn build(
             findings.extend(held.findings(plan, tls, name, now));
         }
         for host in names(plan) {
-            if !table.has(host) {
-                let chosen = choose(plan, host, &secrets, now);
+            if !table.has(&host) {
+                let chosen = choose(plan, &host, &secrets, now);
                 if !chosen.is_empty() {
-                    table.show(host, chosen);
+                    table.show(&host, chosen);
                 }
             }
         }
@@ -63,11 +64,15 @@ pub(super) fn build(
     (table.build(), secrets)
 }
 
-/// The names that an Ingress may have certificates for.
-fn names(plan: &IngressPlan) -> BTreeSet<&HostMatch> {
-    let listed = plan.tls.iter().flat_map(|tls| tls.hosts.iter().map(|(_, host)| host));
+/// The names that an Ingress may have certificates for; also those that it redirects to them.
+fn names(plan: &IngressPlan) -> BTreeSet<HostMatch> {
+    let listed = plan.tls.iter().flat_map(|tls| tls.hosts.iter().map(|(_, host)| host.clone()));
     let served = plan.rules.iter().map(|rule| &rule.host).filter(|_| !plan.tls.is_empty());
-    listed.chain(served).filter(|host| **host != HostMatch::Any).collect()
+    let moved = served.clone().filter(|_| plan.annotations.www).filter_map(|host| match host {
+        HostMatch::Exact(name) => HostMatch::parse(&other_name(name)).ok(),
+        HostMatch::Any | HostMatch::Wildcard(_) => None,
+    });
+    listed.chain(served.cloned()).chain(moved).filter(|host| *host != HostMatch::Any).collect()
 }
 
 /// The certificates that an Ingress has for a host, one for each kind of key: valid before others, then the latest to

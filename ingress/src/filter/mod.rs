@@ -1,7 +1,7 @@
 //! What the annotations of a route do to a request, in the order of ingress-nginx.
 //!
 //! ```text
-//! app-root ─> body size ─> CORS preflight ─> redirect ─> HTTPS ─> no endpoint ─> denied ─> source ─> upstream
+//! app-root ─> body size ─> CORS preflight ─> redirect ─> HTTPS ─> no endpoint ─> denied ─> source ─> rewrite
 //!   302          413            204             3xx        308        503          503       403
 //! ```
 //!
@@ -11,18 +11,21 @@
 
 mod cors;
 mod redirect;
+mod rewrite;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use config::annotation::{Annotations, UpstreamTimeouts};
+use config::annotation::{Annotations, Template, UpstreamTimeouts};
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 
 use crate::answer::Fault;
-use crate::path::PathMatch;
+use crate::path::{self, PathMatch};
 
 pub use cors::AnswerFields;
 
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// For endpoints that are reached under another path.
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// ingress-nginx's `proxy-body-size`.
 const COMPAT_BODY: u64 = 1024 * 1024;
 
@@ -33,6 +36,9 @@ pub struct RoutePlan {
     /// Bytes; `None` for any number.
     body: Option<u64>,
     https: redirect::Https,
+    rewrite: Option<rewrite::Rewriting>,
+    /// The host that everything is sent to.
+    moved: Option<Arc<str>>,
     upstream: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -79,16 +85,37 @@ impl RoutePlan {
             body_size: None,
             ssl: Annotations::default().ssl,
             aliases: Vec::new(),
+            rewrite: Annotations::default().rewrite,
+            www: false,
             ..annotations.clone()
         };
-        if body.is_none() && https == redirect::Https::Either && rest == Annotations::default() {
+        let rewrite = rewrite::Rewriting::of(&annotations.rewrite, path);
+        let is_plain = body.is_none() && https == redirect::Https::Either && rewrite.is_none();
+        if is_plain && rest == Annotations::default() {
             return None;
         }
-        Some(Self { body, https, upstream: upstream(&rest), annotations: rest })
+        let upstream = upstream(&rest);
+        Some(Self { body, https, rewrite, moved: None, upstream, annotations: rest })
+    }
+
+    /// The plan that sends everything to another host.
+    #[must_use]
+    pub fn moved(to: &Arc<str>) -> Self {
+        Self {
+            annotations: Annotations::default(),
+            body: None,
+            https: redirect::Https::Either,
+            rewrite: None,
+            moved: Some(Arc::clone(to)),
+            upstream: Vec::new(),
+        }
     }
 
     /// What becomes of a request for this route.
     pub fn judge(&self, asked: &Asked<'_>) -> Result<Verdict, Fault> {
+        if let Some(to) = &self.moved {
+            return Ok(redirect::to_host(to, asked));
+        }
         if let Some(to) = redirect::app_root(self.annotations.app_root.as_deref(), asked) {
             return Ok(to);
         }
@@ -101,6 +128,9 @@ impl RoutePlan {
         if let Some(to) = &self.annotations.redirect {
             return Ok(redirect::every(to, asked));
         }
+        if let Some(to) = self.rewrite.as_ref().and_then(|rewrite| rewrite.redirect(asked)) {
+            return Ok(to);
+        }
         if let Some(to) = self.https.redirect(asked) {
             return Ok(to);
         }
@@ -108,6 +138,19 @@ impl RoutePlan {
             return Err(Fault::NoEndpoint);
         }
         if self.admits(asked.client) { Ok(Verdict::Pass) } else { Err(Fault::Forbidden) }
+    }
+
+    /// The path to ask an endpoint for instead of a normalised one; `None` if it stays.
+    pub fn rewrite(&self, path: &str) -> Result<Option<String>, Fault> {
+        self.rewrite.as_ref().map_or(Ok(None), |rewrite| rewrite.path(path))
+    }
+
+    /// `X-Forwarded-Prefix`, if it depends on the path.
+    #[must_use]
+    pub fn prefix_for(&self, rule: &PathMatch, path: &str) -> Option<HeaderValue> {
+        let template = self.annotations.forwarded_prefix.as_ref().filter(|prefix| prefix.has_groups())?;
+        let path = path::readable(path);
+        HeaderValue::from_str(&template.expand(&rule.pattern()?.groups(&path)?)).ok()
     }
 
     /// The largest request body in bytes.
@@ -152,9 +195,10 @@ fn content_length(request: &http::request::Parts) -> Option<u64> {
 }
 
 fn upstream(annotations: &Annotations) -> Vec<(HeaderName, HeaderValue)> {
-    let field = |name, text: &Option<String>| Some((name, HeaderValue::from_str(text.as_deref()?).ok()?));
-    let host = field(HOST, &annotations.upstream_vhost);
-    host.into_iter().chain(field(X_FORWARDED_PREFIX, &annotations.forwarded_prefix)).collect()
+    let field = |name, text: Option<&str>| Some((name, HeaderValue::from_str(text?).ok()?));
+    let host = field(HOST, annotations.upstream_vhost.as_deref());
+    let prefix = annotations.forwarded_prefix.as_ref().filter(|prefix| !prefix.has_groups()).map(Template::as_str);
+    host.into_iter().chain(field(X_FORWARDED_PREFIX, prefix)).collect()
 }
 
 #[cfg(test)]

@@ -55,6 +55,13 @@ pub(super) fn every(redirect: &Redirect, asked: &Asked<'_>) -> Verdict {
     Verdict::Redirect(redirect.status, to)
 }
 
+/// To another host (308), one trailing slash lost on the way, as in ingress-nginx.
+pub(super) fn to_host(host: &str, asked: &Asked<'_>) -> Verdict {
+    let scheme = if asked.tls { "https" } else { "http" };
+    let target = target(asked);
+    Verdict::Redirect(308, format!("{scheme}://{host}{}", target.strip_suffix('/').unwrap_or(target)))
+}
+
 /// Path and query as the client wrote them; `/` for `OPTIONS *`.
 fn target<'a>(asked: &Asked<'a>) -> &'a str {
     let target = asked.request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);

@@ -18,7 +18,7 @@ use super::upstream::Attempts;
 use super::wire::BodyFault;
 use crate::access::Entry;
 use crate::answer::Fault;
-use crate::filter::{Asked, RoutePlan, Verdict};
+use crate::filter::{Asked, RoutePlan, Verdict, X_FORWARDED_PREFIX};
 use crate::gate::GateError;
 use crate::gate::authority::Authority;
 use crate::{headers, path};
@@ -35,8 +35,10 @@ pub(super) struct Exchange {
     /// The authority as the client wrote it.
     host: String,
     request_id: String,
-    /// The path to send, if it is not the one that came.
+    /// Path and query to send, if they are not those that came.
     rewritten: Option<String>,
+    /// `X-Forwarded-Prefix`, if it depends on the path.
+    prefix: Option<HeaderValue>,
     /// Bytes of body so far.
     body: u64,
     /// Whether the endpoint was asked for an upgrade.
@@ -55,6 +57,7 @@ impl Exchange {
             host: String::new(),
             request_id: String::new(),
             rewritten: None,
+            prefix: None,
             body: 0,
             asked_upgrade: false,
             attempts: Attempts::default(),
@@ -85,16 +88,16 @@ impl Exchange {
         // The one target without a path is that of `OPTIONS *`, which asks about all of a host.
         let path = path::normalise(if path == "*" { "/" } else { path })?;
         let route = find(&host, path.matched()).ok_or(Fault::NoRoute)?;
+        let with_query = |path: &str| query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         if path.is_reshaped() {
-            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-            self.rewritten = Some(format!("{}{query}", path.sent()));
+            self.rewritten = Some(with_query(path.sent()));
         }
         let route = &*self.route.insert(route).route;
         let has_endpoints = !route.endpoints.list().is_empty();
         let Some(plan) = &route.plan else {
             return if has_endpoints { Ok(Verdict::Pass) } else { Err(Fault::NoEndpoint) };
         };
-        plan.judge(&Asked {
+        let verdict = plan.judge(&Asked {
             request,
             authority: &self.host,
             host: &host,
@@ -102,7 +105,14 @@ impl Exchange {
             tls: is_tls(session),
             client: client(session),
             has_endpoints,
-        })
+        })?;
+        if verdict == Verdict::Pass {
+            self.prefix = plan.prefix_for(&route.path, path.matched());
+            if let Some(path) = plan.rewrite(path.matched())? {
+                self.rewritten = Some(with_query(&path));
+            }
+        }
+        Ok(verdict)
     }
 
     /// What the annotations of the route ask for.
@@ -170,6 +180,9 @@ impl Exchange {
         }
         for (name, value) in self.plan().into_iter().flat_map(RoutePlan::upstream_fields) {
             request.insert_header(name.clone(), value.clone())?;
+        }
+        if let Some(prefix) = &self.prefix {
+            request.insert_header(X_FORWARDED_PREFIX, prefix.clone())?;
         }
         Ok(())
     }

@@ -41,6 +41,9 @@ pub enum PathError {
     /// A dot segment with parameters.
     #[error("a dot segment carries parameters")]
     DotParameters,
+    /// A dot segment that came of rewriting.
+    #[error("the path has a dot segment after it was rewritten")]
+    DotSegment,
 }
 
 /// A path in canonical spelling, beside the text it came from.
@@ -105,6 +108,38 @@ pub(super) fn literal(path: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// A canonical path as people read it, for expressions: encodings decoded, but for those of `/` and `%`.
+///
+/// A path that is no UTF-8 stays as it is.
+#[must_use]
+pub fn readable(canonical: &str) -> Cow<'_, str> {
+    if !canonical.contains('%') {
+        return Cow::Borrowed(canonical);
+    }
+    let bytes = canonical.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = encoded(bytes, at).filter(|byte| bytes[at] == b'%' && !matches!(byte, b'/' | b'%'));
+        out.push(byte.unwrap_or(bytes[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(out).map_or(Cow::Borrowed(canonical), Cow::Owned)
+}
+
+/// The reverse of [`readable`]: a path that may be sent.
+///
+/// Refused, as in a request, are encodings that are none and dot segments; empty elements stay.
+pub fn respell(readable: &str) -> Result<String, PathError> {
+    let mut out = String::with_capacity(readable.len() + 8);
+    for &byte in readable.as_bytes() {
+        if byte == b'%' { out.push('%') } else { push(&mut out, byte) }
+    }
+    recode(&out)?;
+    let is_dots = |element: &str| matches!(element.split(';').next(), Some("." | ".."));
+    if out.split('/').any(is_dots) { Err(PathError::DotSegment) } else { Ok(out) }
 }
 
 /// Spells every character of `path` in the one canonical way.
@@ -202,6 +237,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_made_readable_can_be_sent_again(path in "(/[a-zA-Z%é .;{}0-9]{0,6}){1,4}") {
+            if let Ok(normal) = normalise(&path) {
+                let canonical = normal.matched();
+                prop_assert_eq!(respell(&readable(canonical)), Ok(canonical.to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_rewriting_makes_never_climbs() {
+        for path in ["/../a", "/a/..", "/./a", "/a/..;x", "/a%2", "/a%zz", "/a\0"] {
+            assert!(respell(path).is_err(), "{path}");
+        }
+        assert_eq!(respell("//a b").as_deref(), Ok("//a%20b"));
+    }
 
     #[test]
     fn a_path_has_one_spelling() {

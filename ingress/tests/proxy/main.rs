@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what does not work panics")]
 #![expect(clippy::disallowed_methods, reason = "deadlines of the real world are what is tested")]
 
+mod annotations;
 mod bodies;
 mod drain;
 mod faults;

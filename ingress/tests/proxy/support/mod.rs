@@ -1,6 +1,7 @@
 //! A data plane on port 0, objects to route by, endpoints that do as they are told, clients that say anything.
 
 pub(crate) mod client;
+pub(crate) mod nginx;
 pub(crate) mod objects;
 pub(crate) mod upstream;
 
@@ -50,7 +51,7 @@ impl Plane {
             drain_timeout,
             access_log: AccessLog::Off,
             compile: CompileOptions {
-                ingress_class: "ferrogate".to_owned(),
+                ingress_class: "nginx".to_owned(),
                 controller: "ferrogate.io/ingress-controller".to_owned(),
                 watch_without_class: true,
                 publish: Publish::UsualService,

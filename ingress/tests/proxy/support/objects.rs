@@ -57,6 +57,60 @@ impl World {
         self.ingress(ingress, host, "/", service, &json!([{"hosts": [host], "secretName": secret}]))
     }
 
+    /// An Ingress of class `nginx` with these paths, all to one Service, and these annotations of ingress-nginx.
+    pub(crate) fn annotated(
+        self,
+        ingress: &str,
+        host: &str,
+        paths: &[&str],
+        service: &str,
+        annotations: &[(&str, &str)],
+    ) -> Self {
+        self.annotated_tls(ingress, host, paths, service, annotations, &json!([]))
+    }
+
+    /// As [`Self::annotated`], without a class.
+    pub(crate) fn ours(
+        mut self,
+        ingress: &str,
+        host: &str,
+        path: &str,
+        service: &str,
+        annotations: &[(&str, &str)],
+    ) -> Self {
+        self = self.annotated(ingress, host, &[path], service, annotations);
+        let object = Arc::make_mut(self.ingresses.get_mut(&name(ingress)).unwrap());
+        object.metadata.annotations.as_mut().unwrap().remove("kubernetes.io/ingress.class");
+        self
+    }
+
+    /// As [`Self::annotated`], with `spec.tls`.
+    pub(crate) fn annotated_tls(
+        mut self,
+        ingress: &str,
+        host: &str,
+        paths: &[&str],
+        service: &str,
+        annotations: &[(&str, &str)],
+        tls: &Value,
+    ) -> Self {
+        let keys = annotations.iter().map(|(key, text)| (format!("nginx.ingress.kubernetes.io/{key}"), text));
+        let mut written: BTreeMap<String, &str> = keys.map(|(key, text)| (key, *text)).collect();
+        written.insert("kubernetes.io/ingress.class".to_owned(), "nginx");
+        let backend = json!({"service": {"name": service, "port": {"number": 80}}});
+        let path = |path: &&str| json!({"path": path, "pathType": "ImplementationSpecific", "backend": backend});
+        let paths: Vec<_> = paths.iter().map(path).collect();
+        let created = "2026-01-01T00:00:00Z";
+        let object = json!({
+            "metadata": {
+                "name": ingress, "namespace": "shop", "creationTimestamp": created, "annotations": written,
+            },
+            "spec": {"tls": tls, "rules": [{"host": host, "http": {"paths": paths}}]},
+        });
+        self.ingresses.insert(name(ingress), parse(object));
+        self
+    }
+
     fn ingress(mut self, ingress: &str, host: &str, path: &str, service: &str, tls: &Value) -> Self {
         let backend = json!({"service": {"name": service, "port": {"number": 80}}});
         let paths = json!([{"path": path, "pathType": "Prefix", "backend": backend}]);

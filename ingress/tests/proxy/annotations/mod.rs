@@ -1,0 +1,37 @@
+//! What annotations ask for, through the proxy, beside nginx configured as ingress-nginx would.
+
+mod paths;
+
+use std::net::SocketAddr;
+
+use crate::support::client::{Answer, Client};
+
+/// What a request came to, as far as nginx and we are to agree on it.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    status: u16,
+    location: Option<String>,
+    /// The body, which tells which endpoint was asked for what.
+    asked: Option<String>,
+}
+
+impl Outcome {
+    fn of(answer: &Answer) -> Self {
+        let asked = (answer.status == 200).then(|| answer.text().to_owned());
+        Self { status: answer.status, location: answer.field("location").map(str::to_owned), asked }
+    }
+
+    /// Passed on as this.
+    fn passed(asked: &str) -> Self {
+        Self { status: 200, location: None, asked: Some(asked.to_owned()) }
+    }
+
+    fn redirected(status: u16, to: &str) -> Self {
+        Self { status, location: Some(to.to_owned()), asked: None }
+    }
+}
+
+/// What a GET comes to.
+async fn outcome(addr: SocketAddr, host: &str, target: &str) -> Outcome {
+    Outcome::of(&Client::connect(addr).await.get(host, target).await)
+}
