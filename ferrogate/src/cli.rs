@@ -242,6 +242,12 @@ pub(crate) struct IngressArgs {
     /// Follow the topology hints of EndpointSlices, which prefer endpoints on this node or in its zone; =false for all
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true, env = "FERROGATE_ENABLE_TOPOLOGY_AWARE_ROUTING")]
     pub(crate) enable_topology_aware_routing: bool,
+    /// Serve no Services of type ExternalName; =false to serve them [default: true in a cluster, false for a folder]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, env = "FERROGATE_DISABLE_SVC_EXTERNAL_NAME")]
+    pub(crate) disable_svc_external_name: Option<bool>,
+    /// DNS server for the names of such Services, as IP or IP:PORT; may be repeated [default: those of /etc/resolv.conf]
+    #[arg(long = "dns-server", value_name = "ADDR", value_delimiter = ',', env = "FERROGATE_DNS_SERVER", value_parser = parse_dns_server)]
+    pub(crate) dns_servers: Vec<SocketAddr>,
 }
 
 /// Flags of the process as a whole.
@@ -361,6 +367,12 @@ fn parse_name(text: &str) -> Result<ObjectName, String> {
     }
 }
 
+/// Reads an address with or without a port.
+fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
+    let bare = || text.parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53));
+    text.parse().or_else(|_| bare()).map_err(|_| "write it like 10.96.0.10 or 127.0.0.1:5353".to_owned())
+}
+
 /// Reads a time such as `30s`, `1m30s` or `500ms`.
 fn parse_time(text: &str) -> Result<Duration, String> {
     let time: SignedDuration = text.parse().map_err(|_| "write it like 30s, 2m or 1m30s".to_owned())?;
@@ -398,6 +410,19 @@ mod tests {
             assert_eq!(parse_time(text), expected, "{text}");
         }
         assert!(parse_time("-5s").is_err() && parse_time("30").is_err() && parse_time("soon").is_err());
+    }
+
+    #[test]
+    fn a_dns_server_has_port_53_unless_it_says_otherwise() {
+        for (text, expected) in [
+            ("10.96.0.10", Some("10.96.0.10:53")),
+            ("127.0.0.1:5353", Some("127.0.0.1:5353")),
+            ("::1", Some("[::1]:53")),
+            ("dns", None),
+        ] {
+            let expected = expected.map(|address| address.parse().unwrap());
+            assert_eq!(parse_dns_server(text).ok(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@
 //! ones that [`topology`] hints mean for our node or zone, if there are such. Addresses that lead back to this machine
 //! or nowhere are refused: whoever may write an `EndpointSlice` is not thereby an administrator.
 //!
-//! Pure. Choosing among endpoints: [`crate::endpoints`].
+//! Pure. Choosing among endpoints: [`crate::endpoints`]. Services that are a name out there: [`external`].
 
+pub mod external;
 pub mod topology;
 
 use std::collections::BTreeSet;
@@ -76,12 +77,61 @@ pub enum BackendProblem {
     },
     /// The Service points out of the cluster.
     #[error(
-        "Service {service} is of type ExternalName, which is not routed; \
-         use a Service without selector and an EndpointSlice with the addresses"
+        "Service {service} is of type ExternalName, which is not routed; allow it with \
+         --disable-svc-external-name=false if all who may write Services may send requests anywhere, or use a Service \
+         without selector and an EndpointSlice with the addresses"
     )]
     ExternalName {
         /// The Service.
         service: ObjectName,
+    },
+    /// What the Service points to is not the name of a machine out there.
+    #[error("spec.externalName {name:?} of Service {service} {why}")]
+    NameInvalid {
+        /// The Service.
+        service: ObjectName,
+        /// What it says.
+        name: String,
+        /// A clause about it.
+        why: String,
+    },
+    /// DNS was not asked yet.
+    #[error("DNS is being asked for {name}, to which Service {service} leads")]
+    NamePending {
+        /// The Service.
+        service: ObjectName,
+        /// Its name out there.
+        name: String,
+    },
+    /// DNS says that the name has no address.
+    #[error(
+        "DNS has no address for {name}, to which Service {service} leads; \
+         requests are answered with 503 until it has"
+    )]
+    NameMissing {
+        /// The Service.
+        service: ObjectName,
+        /// Its name out there.
+        name: String,
+    },
+    /// DNS says nothing.
+    #[error(
+        "DNS does not answer for {name}, to which Service {service} leads; check the name servers in \
+         /etc/resolv.conf, or give some with --dns-server"
+    )]
+    NameUnknown {
+        /// The Service.
+        service: ObjectName,
+        /// Its name out there.
+        name: String,
+    },
+    /// The port has no number.
+    #[error("Service {service} of type ExternalName lists no port {port}; give port.number")]
+    PortUnknown {
+        /// The Service.
+        service: ObjectName,
+        /// The port that was asked for.
+        port: PortRef,
     },
     /// The Service has no such TCP port.
     #[error("Service {service} has no TCP port {port}; it has {available}")]
@@ -142,6 +192,8 @@ pub struct Standpoint {
     pub forbidden: Forbidden,
     /// Whom we ask first.
     pub locality: Locality,
+    /// Whether Services may be names out there.
+    pub external_names: bool,
 }
 
 /// Finds the Service port that `port` means: by number or name, else (as ingress-nginx) by target port.
@@ -199,9 +251,6 @@ fn find_port<'a>(
 ) -> Result<&'a ServicePort, BackendProblem> {
     let (name, port) = (name.clone(), port.clone());
     let Some(service) = service else { return Err(BackendProblem::ServiceMissing { service: name }) };
-    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
-        return Err(BackendProblem::ExternalName { service: name });
-    }
     if port == PortRef::Unset {
         return Err(BackendProblem::PortUnset { service: name });
     }

@@ -39,6 +39,7 @@ use crate::backend::topology::Locality;
 use crate::backend::{Forbidden, Standpoint};
 use crate::certs::Certificate;
 use crate::host::HostMatch;
+use crate::resolve::Answers;
 use crate::routes::RouteTable;
 use crate::summary;
 
@@ -67,6 +68,8 @@ pub struct CompileOptions {
     pub loopback_endpoints: bool,
     /// The Node we run on, for the hints of `EndpointSlices`; `None` to ignore them.
     pub node: Option<Arc<str>>,
+    /// Whether Services of type `ExternalName` are served.
+    pub external_names: bool,
 }
 
 /// A table, and what is to be told about it.
@@ -80,6 +83,8 @@ pub struct Compiled {
     pub routes: Vec<RouteEntry>,
     /// Every certificate that some name is shown, by Secret; the generated one last.
     pub certificates: Vec<CertificateEntry>,
+    /// The names that DNS is to be asked for.
+    pub names: BTreeSet<Arc<str>>,
     memory: Memory,
 }
 
@@ -97,10 +102,11 @@ struct Memory {
 
 /// Compiles a snapshot; `default` is shown to clients that ask for no name we have a certificate for.
 ///
-/// Certificates are judged at `now`. `previous` saves work and keeps certificates whose Secret broke or went away.
+/// Certificates are judged at `now`; `answers` are what DNS has said about [`Compiled::names`]. `previous` saves work and keeps certificates whose Secret broke or went away.
 #[must_use]
 pub fn compile(
     snapshot: &Snapshot,
+    answers: &Answers,
     options: &CompileOptions,
     default: &Arc<Certificate>,
     previous: Option<&Compiled>,
@@ -113,10 +119,11 @@ pub fn compile(
     let published = Published::new(snapshot, &options.publish, &mut findings);
     let plans = plans(snapshot, options, memory, &mut findings);
     let here = standpoint(snapshot, options, published.as_ref());
-    let mut backends = Backends::new(snapshot, here, &memory.backends);
+    let mut backends = Backends::new(snapshot, answers, here, &memory.backends);
     let hosts = hosts::build(&plans, &mut backends, &memory.hosts, &mut findings);
     let (certs, secrets) = tls::build(&plans, snapshot, default, &memory.secrets, now, &mut findings);
 
+    let (backends, names) = backends.finish();
     let certs = Arc::new(certs);
     let table = match previous {
         Some(previous) => previous.table.with(hosts::changes(&hosts, &memory.hosts), Arc::clone(&certs)),
@@ -138,9 +145,10 @@ pub fn compile(
         },
         routes: summary::routes(by_precedence(&hosts).into_values().flat_map(|host| host.table.routes())),
         certificates: summary::certificates(&certs),
+        names,
         memory: Memory {
             plans: plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect(),
-            backends: backends.into_held(),
+            backends,
             hosts,
             secrets,
             placed,
@@ -182,6 +190,7 @@ fn standpoint(snapshot: &Snapshot, options: &CompileOptions, published: Option<&
             allow_loopback: options.loopback_endpoints,
             own: published.map(|published| published.own.clone()).unwrap_or_default(),
         },
+        external_names: options.external_names,
         locality: options.node.as_ref().map(|node| Locality::of(node, snapshot)).unwrap_or_default(),
     }
 }

@@ -21,5 +21,6 @@ pub mod host;
 pub mod io;
 pub mod metrics;
 pub mod path;
+pub mod resolve;
 pub mod routes;
 pub mod summary;

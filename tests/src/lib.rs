@@ -16,6 +16,7 @@ pub mod appliance;
 pub mod binary;
 pub mod certificate;
 pub mod client;
+pub mod dns;
 pub mod folder;
 pub mod load;
 pub mod loopback;

@@ -86,7 +86,12 @@ impl Upstream {
 
     /// As [`Self::start`], on a chosen address.
     pub async fn start_on(ip: Ipv4Addr, behave: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
-        Self::serve(TcpListener::bind((ip, 0)).await.expect("a loopback address can be bound"), behave)
+        Self::start_at((ip, 0).into(), behave).await
+    }
+
+    /// As [`Self::start_on`], on a chosen port too.
+    pub async fn start_at(address: SocketAddr, behave: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serve(TcpListener::bind(address).await.expect("a loopback address can be bound"), behave)
     }
 
     /// As [`Self::start_on`], inside a network namespace; needs a runtime around it.

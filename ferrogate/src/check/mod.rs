@@ -19,6 +19,7 @@ use config::snapshot::Snapshot;
 use config::summary::Summary;
 use ingress::certs::{self, GenerateError};
 use ingress::compile::{self, CompileOptions, Publish};
+use ingress::resolve::Answers;
 use jiff::Timestamp;
 use lb_speaker::plan::{self, PlanOptions, ReservedPolicy};
 use serde::Serialize;
@@ -67,7 +68,7 @@ fn judge(snapshot: &Snapshot, args: &CheckArgs, options: &PlanOptions) -> Result
     let now = Timestamp::now();
     let default = Arc::new(certs::generate_default(now)?);
     let addresses = plan::plan(snapshot, options);
-    let routes = compile::compile(snapshot, &compile_options(args), &default, None, now);
+    let routes = compile::compile(snapshot, &Answers::new(), &compile_options(args), &default, None, now);
     let cores = addresses.report.problems.iter().chain(&routes.report.problems);
     Ok(problems::collect(snapshot.problems.iter().chain(cores)))
 }
@@ -93,6 +94,7 @@ fn compile_options(args: &CheckArgs) -> CompileOptions {
         publish: Publish::UsualService,
         loopback_endpoints: true,
         node: None,
+        external_names: true,
     }
 }
 

@@ -152,6 +152,7 @@ pub(super) fn ingress(args: &IngressArgs, process: &ProcessArgs, in_cluster: boo
             AccessLog::Json => access::AccessLog::Json,
         },
         compile: compile(args, process, in_cluster),
+        dns_servers: args.dns_servers.clone(),
     }
 }
 
@@ -173,6 +174,8 @@ fn compile(args: &IngressArgs, process: &ProcessArgs, in_cluster: bool) -> Compi
         publish: publish(args),
         // Whoever writes the folder owns this machine; in a cluster a tenant would reach what only listens here.
         loopback_endpoints: !in_cluster,
+        // A tenant of a cluster could send requests to whatever this process reaches.
+        external_names: !args.disable_svc_external_name.unwrap_or(in_cluster),
         node: args.enable_topology_aware_routing.then(|| defaults::node_name(process.node_name.as_deref())),
     }
 }

@@ -99,12 +99,10 @@ fn an_address_that_leads_nowhere_or_back_is_refused() {
 
 #[test]
 fn a_backend_that_cannot_be_served_says_why() {
-    let external = service(&json!({ "type": "ExternalName", "externalName": "example.com" }));
     for (service, port, word) in [
         (None, http(), "does not exist"),
         (Some(web()), PortRef::Number(81), "80 (http), 90 (admin)"),
         (Some(web()), PortRef::Unset, "names no port"),
-        (Some(external), http(), "ExternalName"),
         (Some(web()), http(), "no ready endpoint"),
     ] {
         let endpoints = resolved(service.as_ref(), &port, &[]);

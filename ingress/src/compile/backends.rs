@@ -1,6 +1,6 @@
 //! The endpoints of every backend, resolved once per change of what they are made of.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use config::snapshot::Snapshot;
@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::plan::Backend;
-use crate::backend::{BackendKey, PortRef, SERVICE_LABEL, Standpoint, resolve, service_port};
+use crate::backend::{BackendKey, PortRef, SERVICE_LABEL, Standpoint, external, resolve, service_port};
 use crate::endpoints::Endpoints;
+use crate::resolve::{Answer, Answers};
 
 /// Every backend of a table with its inputs.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct HeldBackends {
 struct Held {
     service: Option<Arc<Service>>,
     slices: Vec<Arc<EndpointSlice>>,
+    /// What is known of the name of an `ExternalName` Service.
+    answer: Option<Answer>,
     endpoints: Arc<Endpoints>,
 }
 
@@ -30,12 +33,20 @@ pub(super) struct Backends<'a> {
     snapshot: &'a Snapshot,
     /// By namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a Arc<EndpointSlice>>>,
+    answers: &'a Answers,
     previous: &'a HeldBackends,
     held: HeldBackends,
+    /// The names out there that some backend leads to.
+    names: BTreeSet<Arc<str>>,
 }
 
 impl<'a> Backends<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, here: Standpoint, previous: &'a HeldBackends) -> Self {
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        answers: &'a Answers,
+        here: Standpoint,
+        previous: &'a HeldBackends,
+    ) -> Self {
         let mut slices = HashMap::<_, Vec<_>>::new();
         for (name, slice) in snapshot.endpoint_slices.iter() {
             let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL));
@@ -43,7 +54,8 @@ impl<'a> Backends<'a> {
                 slices.entry((&*name.namespace, service.as_str())).or_default().push(slice);
             }
         }
-        Self { snapshot, slices, previous, held: HeldBackends { here, all: HashMap::new() } }
+        let held = HeldBackends { here, all: HashMap::new() };
+        Self { snapshot, slices, answers, previous, held, names: BTreeSet::new() }
     }
 
     /// The endpoints of a backend; the very same value as before unless they changed.
@@ -62,25 +74,38 @@ impl<'a> Backends<'a> {
         endpoints
     }
 
-    /// What the next table may take over.
-    pub(super) fn into_held(self) -> HeldBackends {
-        self.held
+    /// What the next table may take over, and the names to ask DNS for.
+    pub(super) fn finish(self) -> (HeldBackends, BTreeSet<Arc<str>>) {
+        (self.held, self.names)
     }
 
-    fn resolve(&self, key: &BackendKey, backend: &Backend, service: Option<&Arc<Service>>) -> Held {
+    fn resolve(&mut self, key: &BackendKey, backend: &Backend, service: Option<&Arc<Service>>) -> Held {
+        let name = service.and_then(|service| external::name(service));
+        let question = name.filter(|_| self.held.here.external_names).and_then(|name| external::question(name).ok());
+        let answer = question.as_ref().and_then(|name| self.answers.get(name)).cloned();
+        self.names.extend(question);
         let slices = self.slices.get(&(&*key.service.namespace, &*key.service.name)).map_or(&[][..], Vec::as_slice);
         let previous = self.previous.all.get(key);
         let endpoints = match (&backend.problem, previous) {
             (Some(problem), _) => Endpoints::broken(key.clone(), problem.clone()),
-            (None, Some(held)) if self.is_unchanged(held, service, slices) => return held.again(),
+            (None, Some(held)) if held.answer == answer && self.is_unchanged(held, service, slices) => {
+                return held.again();
+            }
             (None, previous) => {
                 let (service, here) = (service.map(|service| &**service), &self.held.here);
-                resolve(&key.service, &key.port, service, slices, here, previous.map(|held| &*held.endpoints))
+                let previous = previous.map(|held| &*held.endpoints);
+                match (service, name) {
+                    (Some(service), Some(name)) => {
+                        external::resolve(key.clone(), service, name, answer.as_ref(), here, previous)
+                    }
+                    _ => resolve(&key.service, &key.port, service, slices, here, previous),
+                }
             }
         };
         let same = previous.filter(|held| held.endpoints.is_same(&endpoints));
         let endpoints = same.map_or_else(|| Arc::new(endpoints), |held| Arc::clone(&held.endpoints));
-        Held { service: service.cloned(), slices: slices.iter().map(|slice| Arc::clone(slice)).collect(), endpoints }
+        let slices = slices.iter().map(|slice| Arc::clone(slice)).collect();
+        Held { service: service.cloned(), slices, answer, endpoints }
     }
 
     fn is_unchanged(&self, held: &Held, service: Option<&Arc<Service>>, slices: &[&Arc<EndpointSlice>]) -> bool {
@@ -97,6 +122,11 @@ impl<'a> Backends<'a> {
 
 impl Held {
     fn again(&self) -> Self {
-        Self { service: self.service.clone(), slices: self.slices.clone(), endpoints: Arc::clone(&self.endpoints) }
+        Self {
+            service: self.service.clone(),
+            slices: self.slices.clone(),
+            answer: self.answer.clone(),
+            endpoints: Arc::clone(&self.endpoints),
+        }
     }
 }

@@ -266,10 +266,14 @@ fn shadowed_by(claim: &Claim, backend: &Backend, first: &Route) -> Finding {
 /// What is wrong with one backend of an Ingress.
 fn findings_of(plan: &IngressPlan, backend: &Backend, endpoints: &Endpoints) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(problem) = endpoints.problem() {
+    // What DNS is being asked for is known in a moment.
+    let problem = endpoints.problem().filter(|problem| !matches!(problem, BackendProblem::NamePending { .. }));
+    if let Some(problem) = problem {
         let (field, object) = (backend.field(problem), plan.object());
         findings.push(match problem {
-            BackendProblem::NoEndpoints { .. } => Finding::warning(object, &field, "NoEndpoints", problem),
+            BackendProblem::NoEndpoints { .. }
+            | BackendProblem::NameMissing { .. }
+            | BackendProblem::NameUnknown { .. } => Finding::warning(object, &field, reason(problem), problem),
             _ => Finding::error(object, &field, reason(problem), problem),
         });
     }
@@ -290,7 +294,13 @@ const fn reason(problem: &BackendProblem) -> &'static str {
     match problem {
         BackendProblem::ServiceMissing { .. } => "ServiceNotFound",
         BackendProblem::ExternalName { .. } => "ExternalName",
-        BackendProblem::PortMissing { .. } | BackendProblem::PortUnset { .. } => "PortNotFound",
+        BackendProblem::NameInvalid { .. } => "InvalidExternalName",
+        BackendProblem::NamePending { .. }
+        | BackendProblem::NameMissing { .. }
+        | BackendProblem::NameUnknown { .. } => "NameNotResolved",
+        BackendProblem::PortMissing { .. } | BackendProblem::PortUnset { .. } | BackendProblem::PortUnknown { .. } => {
+            "PortNotFound"
+        }
         BackendProblem::NoEndpoints { .. } => "NoEndpoints",
         BackendProblem::Resource { .. } => "ResourceBackend",
         BackendProblem::Unset => "InvalidBackend",

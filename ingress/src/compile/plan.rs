@@ -217,8 +217,14 @@ impl Backend {
         match problem {
             BackendProblem::ServiceMissing { .. }
             | BackendProblem::ExternalName { .. }
+            | BackendProblem::NameInvalid { .. }
+            | BackendProblem::NamePending { .. }
+            | BackendProblem::NameMissing { .. }
+            | BackendProblem::NameUnknown { .. }
             | BackendProblem::NoEndpoints { .. } => field.extend([Part::Key("service"), Part::Key("name")]),
-            BackendProblem::PortMissing { .. } | BackendProblem::PortUnset { .. } => {
+            BackendProblem::PortMissing { .. }
+            | BackendProblem::PortUnknown { .. }
+            | BackendProblem::PortUnset { .. } => {
                 field.extend([Part::Key("service"), Part::Key("port")]);
             }
             BackendProblem::Resource { .. } => field.push(Part::Key("resource")),

@@ -25,6 +25,7 @@ fn options() -> CompileOptions {
         publish: Publish::UsualService,
         loopback_endpoints: false,
         node: Some("n1".into()),
+        external_names: true,
     }
 }
 
@@ -93,7 +94,7 @@ fn ours(rules: &[Value]) -> Value {
 }
 
 fn run(snapshot: &Snapshot) -> Compiled {
-    compile(snapshot, &options(), default_certificate(), None, NOW)
+    compile(snapshot, &Answers::new(), &options(), default_certificate(), None, NOW)
 }
 
 /// The Ingress and Service that answer, `web -> api`.
@@ -174,7 +175,7 @@ fn classes_decide_whose_an_ingress_is() {
         }
         add(&mut snapshot, Kind::Ingress, "shop", json!({ "metadata": metadata, "spec": spec }));
         let options = CompileOptions { watch_without_class: adopt, ..options() };
-        let compiled = compile(&snapshot, &options, default_certificate(), None, NOW);
+        let compiled = compile(&snapshot, &Answers::new(), &options, default_certificate(), None, NOW);
         assert_eq!(
             compiled.table.find("a.example", "/").is_some(),
             expected,
@@ -300,7 +301,7 @@ fn a_certificate_outlives_its_secret_while_it_is_named() {
     let first = run(&snapshot);
     let good = Arc::clone(first.table.certs().resolve(Some("a.example"), &[]));
     let next = |snapshot: &Snapshot, previous: &Compiled| {
-        let compiled = compile(snapshot, &options(), default_certificate(), Some(previous), NOW);
+        let compiled = compile(snapshot, &Answers::new(), &options(), default_certificate(), Some(previous), NOW);
         assert!(Arc::ptr_eq(compiled.table.certs().resolve(Some("a.example"), &[]), &good));
         compiled
     };
@@ -316,7 +317,7 @@ fn a_certificate_outlives_its_secret_while_it_is_named() {
     assert_problem(&third, "Ingress shop/shop spec.tls[0].secretName: ", "last good certificate");
 
     add(&mut snapshot, Kind::Secret, "tls", tls_secret(&["a.example"]));
-    let renewed = compile(&snapshot, &options(), default_certificate(), Some(&third), NOW);
+    let renewed = compile(&snapshot, &Answers::new(), &options(), default_certificate(), Some(&third), NOW);
     assert!(!Arc::ptr_eq(renewed.table.certs().resolve(Some("a.example"), &[]), &good));
     assert_eq!(problems(&renewed), Vec::<String>::new());
 }
@@ -341,7 +342,7 @@ fn the_addresses_of_our_service_are_published_and_never_asked() {
     add(&mut snapshot, Kind::Service, "front", json!({ "spec": { "type": "LoadBalancer" }, "status": status }));
     add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
     let options = CompileOptions { publish: Publish::Service(ObjectName::new("shop", "front")), ..options() };
-    let compiled = compile(&snapshot, &options, default_certificate(), None, NOW);
+    let compiled = compile(&snapshot, &Answers::new(), &options, default_certificate(), None, NOW);
     let expected: Vec<IngressAddress> = vec!["192.0.2.1".parse().unwrap(), "192.0.2.9".parse().unwrap()];
     assert_eq!(compiled.report.ingresses[&ObjectName::new("shop", "shop")], expected);
     assert!(compiled.table.find("a.example", "/").unwrap().endpoints.list().is_empty());
@@ -373,7 +374,11 @@ fn what_a_service_publishes_depends_on_its_type() {
         add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
         add(&mut snapshot, Kind::Service, "front", json!({ "spec": spec, "status": status }));
         let options = CompileOptions { publish: Publish::Service(ObjectName::new("shop", "front")), ..options() };
-        assert_eq!(shown(&compile(&snapshot, &options, default_certificate(), None, NOW)), expected, "{spec}");
+        assert_eq!(
+            shown(&compile(&snapshot, &Answers::new(), &options, default_certificate(), None, NOW)),
+            expected,
+            "{spec}"
+        );
     }
 }
 
@@ -383,7 +388,7 @@ fn addresses_that_are_given_are_shown_once_and_may_be_asked() {
     add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
     let given = ["lb.example", "192.0.2.1", "192.0.2.1"].map(|text| text.parse().unwrap()).to_vec();
     let options = CompileOptions { publish: Publish::Addresses(given), ..options() };
-    let compiled = compile(&snapshot, &options, default_certificate(), None, NOW);
+    let compiled = compile(&snapshot, &Answers::new(), &options, default_certificate(), None, NOW);
     assert_eq!(shown(&compiled), "192.0.2.1 lb.example");
     assert_eq!(compiled.table.find("a.example", "/").unwrap().endpoints.list().len(), 1, "a node has endpoints too");
 }
@@ -411,14 +416,15 @@ fn an_ingress_that_is_no_longer_ours_loses_the_addresses_we_wrote_and_no_others(
         let mut compiled = None;
         for (class, shows) in [(was, "192.0.2.9"), ("other", shows), ("other", shows)] {
             add(&mut snapshot, Kind::Ingress, "shop", ingress(class, shows));
-            compiled = Some(compile(&snapshot, &options, default_certificate(), compiled.as_ref(), NOW));
+            compiled =
+                Some(compile(&snapshot, &Answers::new(), &options, default_certificate(), compiled.as_ref(), NOW));
         }
         let mut compiled = compiled.unwrap();
         assert_eq!(shown(&compiled), expected, "was {was}, shows {shows:?}");
         // Once it was cleared, whoever writes the same again means it.
         for shows in ["", "192.0.2.9"] {
             add(&mut snapshot, Kind::Ingress, "shop", ingress("other", shows));
-            compiled = compile(&snapshot, &options, default_certificate(), Some(&compiled), NOW);
+            compiled = compile(&snapshot, &Answers::new(), &options, default_certificate(), Some(&compiled), NOW);
             assert_eq!(shown(&compiled), "-", "shows {shows:?} after it was cleared");
         }
     }
@@ -447,7 +453,7 @@ fn what_did_not_change_is_taken_over() {
     let before = run(&snapshot);
     let busy = before.table.find("two.example", "/").unwrap().endpoints.list()[0].load.enter();
     endpoints(&mut snapshot, "api", &[2, 3]);
-    let after = compile(&snapshot, &options(), default_certificate(), Some(&before), NOW);
+    let after = compile(&snapshot, &Answers::new(), &options(), default_certificate(), Some(&before), NOW);
     let route = |compiled: &Compiled, host| Arc::clone(compiled.table.find(host, "/").unwrap());
     assert!(Arc::ptr_eq(&route(&before, "one.example"), &route(&after, "one.example")));
     let two = route(&after, "two.example");
@@ -487,7 +493,7 @@ fn a_change_of_our_zone_is_a_change_of_endpoints() {
         let mut compiled = run(&snapshot);
         for (zone, expected) in [("b", &[2_u8][..]), ("a", &[1]), ("c", &[1, 2]), ("", &[1, 2])] {
             in_zone(&mut snapshot, zone);
-            compiled = compile(&snapshot, &options(), default_certificate(), Some(&compiled), NOW);
+            compiled = compile(&snapshot, &Answers::new(), &options(), default_certificate(), Some(&compiled), NOW);
             let route = Arc::clone(compiled.table.find("a.example", "/").unwrap());
             let found: Vec<_> = route.endpoints.list().iter().map(|endpoint| endpoint.addr.to_string()).collect();
             let expected: Vec<_> = expected.iter().map(|last| format!("192.0.2.{last}:8080")).collect();
@@ -495,7 +501,7 @@ fn a_change_of_our_zone_is_a_change_of_endpoints() {
         }
         in_zone(&mut snapshot, "b");
         let blind = CompileOptions { node: None, ..options() };
-        let compiled = compile(&snapshot, &blind, default_certificate(), None, NOW);
+        let compiled = compile(&snapshot, &Answers::new(), &blind, default_certificate(), None, NOW);
         assert_eq!(compiled.table.find("a.example", "/").unwrap().endpoints.list().len(), 2);
     }
 }
@@ -519,7 +525,7 @@ fn a_source_is_asked_for_a_place_once() {
     let origin: Arc<dyn config::snapshot::Origin> = Arc::new(Counting::default());
     snapshot.origins = Arc::new([(object, origin)].into());
     let first = run(&snapshot);
-    let second = compile(&snapshot, &options(), default_certificate(), Some(&first), NOW);
+    let second = compile(&snapshot, &Answers::new(), &options(), default_certificate(), Some(&first), NOW);
     assert_eq!(first.report.problems[0].place.as_ref().map(|place| place.line), Some(1));
     assert_eq!(first.report.problems, second.report.problems);
 }
@@ -598,7 +604,7 @@ proptest! {
         let mut compiled = run(&snapshot);
         for change in &changes {
             apply(&mut snapshot, change);
-            compiled = compile(&snapshot, &options(), default_certificate(), Some(&compiled), NOW);
+            compiled = compile(&snapshot, &Answers::new(), &options(), default_certificate(), Some(&compiled), NOW);
             prop_assert_eq!(seen(&compiled), seen(&run(&snapshot)));
         }
     }
@@ -613,7 +619,7 @@ proptest! {
             let mut compiled = run(&snapshot);
             for (name, rules) in order.iter().filter_map(|name| changes.get_key_value(name)) {
                 apply(&mut snapshot, &Change::Ingress(*name, rules.clone(), None));
-                compiled = compile(&snapshot, &options(), default_certificate(), Some(&compiled), NOW);
+                compiled = compile(&snapshot, &Answers::new(), &options(), default_certificate(), Some(&compiled), NOW);
             }
             compiled
         };

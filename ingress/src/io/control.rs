@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::access_writer::Writer;
 use super::listen::Listener;
 use super::proxy::Gateway;
+use super::resolve::Names;
 use super::worker::{Seat, Worker};
 use super::{IngressError, IngressOptions, IngressPorts, Timeouts, tls};
 use crate::certs::{Certificate, generate_default};
 use crate::compile::{CompileOptions, Compiled, compile};
+use crate::resolve::Answers;
 use crate::routes::RouteTable;
 
 /// Serves `ports.snapshots` on `listeners` until shutdown is asked for; returns after the drain.
@@ -35,7 +37,8 @@ pub(super) async fn run(
         snapshot = next_snapshot(&mut ports, None) => snapshot?,
     };
     let recipe = Recipe { options: options.compile.clone(), default: Arc::new(generate_default(Timestamp::now())?) };
-    let compiled = recipe.compile(Arc::clone(&first), None).await.ok_or(IngressError::Compile)?;
+    let mut names = Names::new(options.dns_servers.clone());
+    let compiled = first_table(&recipe, &first, &mut names).await.ok_or(IngressError::Compile)?;
     ports.metrics.expect(compiled.routes.iter().map(|route| &route.ingress));
     let table = Arc::new(ArcSwap::from(Arc::clone(&compiled.table)));
     let writer = Writer::start().map_err(|source| IngressError::Worker { worker: 0, source })?;
@@ -50,7 +53,7 @@ pub(super) async fn run(
     publish(&ports, &compiled);
     let ready = std::mem::replace(&mut ports.ready, oneshot::channel().0);
     let _ = ready.send(());
-    let state = State { snapshot: first, compiled };
+    let state = State { snapshot: first, compiled, names };
     let result = steer(&recipe, &mut ports, &table, state, workers, &drain).await;
     tokio::task::spawn_blocking(move || writer.finish()).await.ok();
     result
@@ -60,6 +63,7 @@ pub(super) async fn run(
 struct State {
     snapshot: Arc<Snapshot>,
     compiled: Arc<Compiled>,
+    names: Names,
 }
 
 /// Swaps tables until shutdown, then waits for the workers.
@@ -80,17 +84,12 @@ async fn steer(
             Some((worker, _)) = ends.next() => break Err(IngressError::WorkerLost { worker }),
             snapshot = next_snapshot(ports, Some(&state.snapshot)) => match snapshot {
                 Ok(snapshot) => {
-                    let previous = Some(Arc::clone(&state.compiled));
-                    state.snapshot = Arc::clone(&snapshot);
-                    if let Some(next) = recipe.compile(snapshot, previous).await {
-                        ports.metrics.expect(next.routes.iter().map(|route| &route.ingress));
-                        table.store(Arc::clone(&next.table));
-                        publish(ports, &next);
-                        state.compiled = next;
-                    }
+                    state.snapshot = snapshot;
+                    state.swap(recipe, ports, table).await;
                 }
                 Err(error) => break Err(error),
             },
+            () = state.names.changed() => state.swap(recipe, ports, table).await,
         }
     };
     drain.cancel();
@@ -100,6 +99,30 @@ async fn steer(
         }
     }
     result
+}
+
+impl State {
+    /// Compiles what is known now and puts it in force.
+    async fn swap(&mut self, recipe: &Recipe, ports: &IngressPorts, table: &ArcSwap<RouteTable>) {
+        let (snapshot, previous) = (Arc::clone(&self.snapshot), Some(Arc::clone(&self.compiled)));
+        let Some(next) = recipe.compile(snapshot, self.names.answers(), previous).await else { return };
+        self.names.set_wanted(&next.names);
+        ports.metrics.expect(next.routes.iter().map(|route| &route.ingress));
+        table.store(Arc::clone(&next.table));
+        publish(ports, &next);
+        self.compiled = next;
+    }
+}
+
+/// The first table, with the addresses of all names that DNS knows by then.
+async fn first_table(recipe: &Recipe, snapshot: &Arc<Snapshot>, names: &mut Names) -> Option<Arc<Compiled>> {
+    let compiled = recipe.compile(Arc::clone(snapshot), names.answers(), None).await?;
+    if compiled.names.is_empty() {
+        return Some(compiled);
+    }
+    names.set_wanted(&compiled.names);
+    names.settle().await;
+    recipe.compile(Arc::clone(snapshot), names.answers(), Some(compiled)).await
 }
 
 /// The number of a worker, and whether it ended without a panic.
@@ -130,9 +153,14 @@ struct Recipe {
 
 impl Recipe {
     /// Compiles on a thread that may be blocked; `None`, and a line in the log, if that panicked.
-    async fn compile(&self, snapshot: Arc<Snapshot>, previous: Option<Arc<Compiled>>) -> Option<Arc<Compiled>> {
+    async fn compile(
+        &self,
+        snapshot: Arc<Snapshot>,
+        answers: Arc<Answers>,
+        previous: Option<Arc<Compiled>>,
+    ) -> Option<Arc<Compiled>> {
         let (options, default) = (self.options.clone(), Arc::clone(&self.default));
-        let work = move || compile(&snapshot, &options, &default, previous.as_deref(), Timestamp::now());
+        let work = move || compile(&snapshot, &answers, &options, &default, previous.as_deref(), Timestamp::now());
         match tokio::task::spawn_blocking(work).await {
             Ok(compiled) => Some(Arc::new(compiled)),
             Err(error) => {

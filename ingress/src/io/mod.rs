@@ -24,6 +24,7 @@ mod listen;
 mod message;
 mod pace;
 mod proxy;
+mod resolve;
 mod response;
 mod tls;
 mod transport;
@@ -61,6 +62,8 @@ pub struct IngressOptions {
     pub access_log: AccessLog,
     /// How snapshots become route tables.
     pub compile: CompileOptions,
+    /// Who is asked for the names of `ExternalName` Services; nobody for those of `/etc/resolv.conf`.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// How the data plane is wired to the rest.

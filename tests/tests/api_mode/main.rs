@@ -2,6 +2,7 @@
 
 mod binary;
 mod caching;
+mod endpoints;
 mod harness;
 mod lasting;
 mod leading;

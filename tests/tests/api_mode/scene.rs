@@ -91,7 +91,7 @@ pub(crate) fn load(appliance: &Appliance) -> Load {
 }
 
 /// The address by which this machine would reach others; asking sends nothing.
-fn own_address() -> Option<Ipv4Addr> {
+pub(crate) fn own_address() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     match socket.local_addr().ok()?.ip() {

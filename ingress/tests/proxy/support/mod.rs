@@ -57,7 +57,9 @@ impl Plane {
                 publish: Publish::UsualService,
                 loopback_endpoints: true,
                 node: None,
+                external_names: false,
             },
+            dns_servers: Vec::new(),
         };
         let registry = Registry::new();
         let (snapshots, snapshots_in) = watch::channel(Some(Arc::new(snapshot)));
