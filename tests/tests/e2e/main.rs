@@ -5,6 +5,7 @@ mod bad_config;
 mod bad_objects;
 mod check;
 mod drain;
+mod endpoints;
 mod external;
 mod gate;
 mod lan;
