@@ -43,6 +43,12 @@ pub enum Fault {
     /// The client's address may not come here.
     #[error("you may not come here")]
     Forbidden,
+    /// Nobody came with a name and a password, or they are wrong.
+    #[error("a name and a password are needed")]
+    Unauthorized,
+    /// The client asks for more than it may.
+    #[error("you ask too often")]
+    TooMany,
     /// No rule for this host and path.
     #[error("nothing is served here")]
     NoRoute,
@@ -75,7 +81,9 @@ impl Fault {
             Self::Path(_) | Self::BadRequest => 400,
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
+            Self::Unauthorized => 401,
             Self::Forbidden => 403,
+            Self::TooMany => 429,
             Self::Misdirected => 421,
             Self::NoRoute => 404,
             Self::NoEndpoint | Self::Overloaded => 503,
@@ -94,6 +102,8 @@ impl Fault {
             | Self::BadRequest
             | Self::RequestTimeout
             | Self::BodyTooLarge
+            | Self::Unauthorized
+            | Self::TooMany
             | Self::Forbidden
             | Self::Misdirected
             | Self::NoRoute => Culprit::Client,
@@ -141,6 +151,7 @@ pub struct Page {
 pub const fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
@@ -150,6 +161,7 @@ pub const fn reason(status: u16) -> &'static str {
         417 => "Expectation Failed",
         421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
+        429 => "Too Many Requests",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",

@@ -23,6 +23,7 @@ mod backends;
 mod class;
 mod finding;
 mod hosts;
+mod material;
 mod plan;
 mod publish;
 mod tls;
@@ -47,6 +48,7 @@ use backends::{Backends, HeldBackends};
 use class::Classes;
 use finding::{Finding, Placed, place};
 use hosts::HeldHosts;
+use material::Material;
 use plan::IngressPlan;
 use publish::Published;
 use tls::HeldSecrets;
@@ -92,6 +94,7 @@ pub struct Compiled {
 #[derive(Debug, Default)]
 struct Memory {
     plans: HashMap<ObjectName, Arc<IngressPlan>>,
+    materials: HashMap<ObjectName, Arc<Material>>,
     backends: HeldBackends,
     hosts: HeldHosts,
     secrets: HeldSecrets,
@@ -120,7 +123,9 @@ pub fn compile(
     let plans = plans(snapshot, options, memory, &mut findings);
     let here = standpoint(snapshot, options, published.as_ref());
     let mut backends = Backends::new(snapshot, answers, here, &memory.backends);
-    let hosts = hosts::build(&plans, &mut backends, &memory.hosts, &mut findings);
+    let materials = materials(&plans, snapshot, memory);
+    findings.extend(materials.values().flat_map(|material| material.findings.iter().cloned()));
+    let hosts = hosts::build(&plans, &materials, &mut backends, &memory.hosts, &mut findings);
     let (certs, secrets) = tls::build(&plans, snapshot, default, &memory.secrets, now, &mut findings);
 
     let (backends, names) = backends.finish();
@@ -148,6 +153,7 @@ pub fn compile(
         names,
         memory: Memory {
             plans: plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect(),
+            materials,
             backends,
             hosts,
             secrets,
@@ -176,6 +182,17 @@ fn plans(
     plans.sort_by(|one, other| one.rank().cmp(&other.rank()));
     findings.extend(plans.iter().flat_map(|plan| plan.findings.iter().cloned()));
     plans
+}
+
+/// What the annotations of each Ingress name; an Ingress that names nothing is not listed.
+fn materials(plans: &[Arc<IngressPlan>], snapshot: &Snapshot, memory: &Memory) -> HashMap<ObjectName, Arc<Material>> {
+    let nothing = Arc::default();
+    let material = |plan: &Arc<IngressPlan>| {
+        let previous = memory.plans.get(&plan.name).zip(memory.materials.get(&plan.name));
+        let material = Material::of(plan, snapshot, previous, &nothing);
+        (!Arc::ptr_eq(&material, &nothing)).then(|| (plan.name.clone(), material))
+    };
+    plans.iter().filter_map(material).collect()
 }
 
 /// That an Ingress is ours, in the words of ingress-nginx: `kubectl describe` says at a glance who serves it.

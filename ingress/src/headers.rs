@@ -100,6 +100,14 @@ impl Plan {
     }
 }
 
+/// The value of a cookie; of two with one name the first.
+#[must_use]
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let fields = headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+    let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
 /// The id of a request: the client's if it is one, else 32 hexadecimal digits of `random`.
 #[must_use]
 pub fn request_id(headers: &HeaderMap, random: u128) -> String {

@@ -15,13 +15,16 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use config::annotation::Canary;
 use config::object::ObjectName;
 use hashbrown::HashMap;
+use http::HeaderMap;
 
 use crate::backend::{BackendProblem, PortRef};
 use crate::certs::CertTable;
 use crate::endpoints::Endpoints;
 use crate::filter::RoutePlan;
+use crate::headers;
 use crate::host::{HostMatch, parent};
 use crate::path::{self, PathMatch, PathType};
 
@@ -42,9 +45,34 @@ pub struct Route {
     pub endpoints: Arc<Endpoints>,
     /// What its annotations ask for; `None` if they ask for nothing.
     pub plan: Option<Arc<RoutePlan>>,
+    /// Who gets some of its requests.
+    pub canary: Option<CanaryRoute>,
+}
+
+/// A second Service for some requests of a route.
+#[derive(Debug)]
+pub struct CanaryRoute {
+    /// The Ingress that says so.
+    pub ingress: ObjectName,
+    /// Which requests.
+    pub rule: Canary,
+    /// The same route, to the other Service.
+    pub route: Arc<Route>,
 }
 
 impl Route {
+    /// This route, or that of its canary if a request with these fields goes there; `random` is any number.
+    ///
+    /// A canary without endpoints gets nothing.
+    #[must_use]
+    pub fn or_canary<'a>(self: &'a Arc<Self>, headers: &HeaderMap, random: impl FnOnce() -> u64) -> &'a Arc<Self> {
+        let canary = self.canary.as_ref().filter(|canary| !canary.route.endpoints.list().is_empty());
+        let Some(canary) = canary else { return self };
+        let field = |name: &str| headers.get(name)?.to_str().ok();
+        let takes = canary.rule.takes(field, |name| headers::cookie(headers, name), random());
+        if takes { &canary.route } else { self }
+    }
+
     /// The Service behind the rule.
     #[must_use]
     pub fn service(&self) -> &ObjectName {

@@ -12,7 +12,10 @@
 //!
 //! Pure.
 
+mod auth;
+mod canary;
 mod cors;
+mod limit;
 mod names;
 mod read;
 mod redirect;
@@ -25,7 +28,10 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::Severity;
 
+pub use auth::{BasicAuth, PasswordFormat};
+pub use canary::{Canary, HeaderRule};
 pub use cors::{Cors, Origins};
+pub use limit::Limits;
 pub use redirect::{Redirect, RedirectTo, SslRedirect};
 pub use rewrite::{Rewrite, Template};
 pub use source::Sources;
@@ -38,6 +44,7 @@ pub const NGINX_PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// What the annotations of one Ingress ask for; the default is that of an Ingress without any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an annotation of its own")]
 pub struct Annotations {
     /// The largest request body in bytes, 0 for any (`proxy-body-size`).
     pub body_size: Option<u64>,
@@ -64,6 +71,14 @@ pub struct Annotations {
     /// Whether the hosts with `www.` in front are redirected to those without, and the other way round
     /// (`from-to-www-redirect`).
     pub www: bool,
+    /// Names and passwords (`auth-type: basic`).
+    pub basic: Option<BasicAuth>,
+    /// Whether one of several guards is enough (`satisfy: any`).
+    pub any_guard: bool,
+    /// How much one client may ask for.
+    pub limits: Limits,
+    /// Which requests of a route of another Ingress go here (`canary`).
+    pub canary: Option<Canary>,
     /// Whether requests are not to be logged (`enable-access-log: "false"`).
     pub unlogged: bool,
     /// Whether something that guards these paths could not be understood or is not supported, so that nobody may pass.
@@ -99,6 +114,10 @@ impl Annotations {
             forwarded_prefix: reader.value("x-forwarded-prefix", rewrite::prefix),
             rewrite: rewrite::read(&mut reader),
             www: reader.flag("from-to-www-redirect"),
+            basic: auth::basic(&mut reader),
+            any_guard: auth::any_is_enough(&mut reader),
+            limits: limit::read(&mut reader),
+            canary: canary::read(&mut reader),
             unlogged: reader.value("enable-access-log", value::boolean) == Some(false),
             denied: false,
         };

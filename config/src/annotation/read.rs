@@ -73,6 +73,20 @@ impl<'a> Reader<'a> {
         self.values.contains_key(name)
     }
 
+    /// Lets nobody pass, since something is missing beside `name`.
+    pub(super) fn deny(&mut self, name: &str, why: &str) {
+        let Some((key, _)) = self.values.get(name).copied() else { return };
+        self.denied = true;
+        self.error(key, format!("{why}; these paths are answered with 503 until it is right"));
+    }
+
+    /// Reports `name` if it is there.
+    pub(super) fn complain(&mut self, name: &str, why: &str) {
+        if let Some((key, _)) = self.values.get(name).copied() {
+            self.error(key, why.to_owned());
+        }
+    }
+
     pub(super) fn finish(self) -> (Vec<AnnotationProblem>, bool) {
         (self.problems, self.denied)
     }

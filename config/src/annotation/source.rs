@@ -33,7 +33,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Sources {
     Sources { allow: newer.or(older), deny: reader.guard("denylist-source-range", networks).unwrap_or_default() }
 }
 
-fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     value::list(text).map(network).collect()
 }
 

@@ -66,6 +66,11 @@ fn a_wrong_value_is_reported_at_its_key_and_has_no_effect() {
         ("cors-allow-origin", "app.example", "not an origin"),
         ("cors-max-age", "soon", "seconds"),
         ("backend-protocol", "FCGI", "not supported"),
+        ("limit-rps", "many", "not a count"),
+        ("limit-rate", "1m", "kilobytes"),
+        ("limit-whitelist", "nonsense", "neither a network"),
+        ("canary-weight", "20", "canary: \"true\" is missing"),
+        ("canary-by-header-pattern", "a(", "regular expression"),
     ] {
         let (read, problems) = read(&[(name, value)]);
         assert_eq!(read, Annotations::default(), "{name}: {value}");
@@ -85,6 +90,13 @@ fn what_guards_fails_closed() {
         ("auth-url", "https://auth.example/"),
         ("auth-tls-secret", "shop/ca"),
         ("auth-type", "digest"),
+        ("auth-type", "basic"),
+        ("auth-secret", "users"),
+        ("auth-secret", "a/b/c"),
+        ("auth-secret-type", "file"),
+        ("auth-realm", "a\nb"),
+        ("satisfy", "some"),
+        ("canary", "maybe"),
         ("configuration-snippet", "deny all;"),
         ("ferrogate.io/auth-url", "https://auth.example/"),
     ] {
@@ -147,4 +159,37 @@ fn everybody_never_gets_cookies_and_an_unreadable_list_is_nobody() {
     assert!(!read(&[("enable-cors", "true"), ("cors-allow-credentials", "true")]).0.cors.unwrap().credentials);
     assert_eq!(read(&[("enable-cors", "true"), ("cors-allow-origin", "nonsense")]).0.cors, None);
     assert_eq!(read(&[("cors-allow-origin", "https://a.example")]).0.cors, None);
+}
+
+#[test]
+fn passwords_limits_and_canaries_are_read() {
+    let (read, problems) = read(&[
+        ("auth-type", "basic"),
+        ("auth-secret", "shop/users"),
+        ("auth-secret-type", "auth-map"),
+        ("auth-realm", "the shop"),
+        ("satisfy", "any"),
+        ("limit-rps", "10"),
+        ("limit-rpm", "0"),
+        ("limit-burst-multiplier", "2"),
+        ("limit-rate", "64"),
+        ("limit-rate-after", "1"),
+        ("canary", "true"),
+        ("canary-by-header", "X-Canary"),
+        ("canary-weight", "150"),
+        ("canary-weight-total", "200"),
+    ]);
+    assert_eq!(problems, []);
+    let basic = read.basic.unwrap();
+    assert_eq!((basic.namespace.as_deref(), &*basic.secret, &*basic.realm), (Some("shop"), "users", "the shop"));
+    assert_eq!(basic.format, PasswordFormat::Map);
+    assert!(read.any_guard && !read.denied);
+    let limits = read.limits;
+    assert_eq!((limits.per_second, limits.per_minute, limits.burst), (Some(10), None, 2));
+    assert_eq!((limits.rate, limits.rate_after), (Some(64 << 10), 1 << 10));
+    let canary = read.canary.unwrap();
+    assert_eq!(
+        (canary.header, canary.weight, canary.total),
+        (Some(("x-canary".to_owned(), HeaderRule::Switch)), 150, 200)
+    );
 }

@@ -38,6 +38,11 @@ impl Finding {
         Self { object, field, severity: problem.severity, reason: "Annotation", message: problem.message }
     }
 
+    /// Something that is not done, at any field.
+    pub(super) fn at(object: ObjectRef, field: FieldPath, reason: &'static str, message: String) -> Self {
+        Self { object, field, severity: Severity::Error, reason, message }
+    }
+
     /// For people at a terminal.
     pub(super) fn problem(&self) -> Problem {
         let (object, field) = (self.object.clone(), self.field.clone());

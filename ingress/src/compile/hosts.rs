@@ -8,14 +8,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::backends::Backends;
+use config::object::ObjectName;
+
 use super::finding::{Finding, Part};
+use super::material::Material;
 use super::plan::{Backend, IngressPlan, Rule};
 use crate::backend::{BackendKey, BackendProblem, PortRef};
 use crate::endpoints::Endpoints;
 use crate::filter::RoutePlan;
 use crate::host::HostMatch;
 use crate::path::{PathMatch, PathType};
-use crate::routes::{HostTable, Route};
+use crate::routes::{CanaryRoute, HostTable, Route};
+
+/// What annotations name, by Ingress.
+type Materials = HashMap<ObjectName, Arc<Material>>;
 
 /// Every host of a table with its inputs.
 pub(super) type HeldHosts = HashMap<HostMatch, HeldHost>;
@@ -33,6 +39,8 @@ pub(super) struct HeldHost {
 #[derive(Clone, Debug)]
 struct Claim {
     plan: Arc<IngressPlan>,
+    /// What its annotations name, if anything.
+    material: Option<Arc<Material>>,
     what: Wish,
 }
 
@@ -41,6 +49,8 @@ struct Claim {
 enum Wish {
     /// The rule at this position.
     Rule(usize),
+    /// The rule at this position, for some requests of another Ingress.
+    Canary(usize),
     /// The default backend of a catch-all.
     Default,
     /// Everything is sent to this host.
@@ -49,12 +59,17 @@ enum Wish {
 
 impl Claim {
     fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.plan, &other.plan) && self.what == other.what
+        let same_material = match (&self.material, &other.material) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        Arc::ptr_eq(&self.plan, &other.plan) && same_material && self.what == other.what
     }
 
     fn rule(&self) -> Option<&Rule> {
         match self.what {
-            Wish::Rule(rule) => Some(&self.plan.rules[rule]),
+            Wish::Rule(rule) | Wish::Canary(rule) => Some(&self.plan.rules[rule]),
             Wish::Default | Wish::Move(_) => None,
         }
     }
@@ -69,12 +84,13 @@ impl Claim {
 /// Builds the routes of every host, taking over those of `previous` whose inputs are the same.
 pub(super) fn build(
     plans: &[Arc<IngressPlan>],
+    materials: &Materials,
     backends: &mut Backends<'_>,
     previous: &HeldHosts,
     findings: &mut Vec<Finding>,
 ) -> HeldHosts {
     let mut hosts = HeldHosts::new();
-    for (host, claims) in claims(plans) {
+    for (host, claims) in claims(plans, materials, findings) {
         let endpoints: Vec<_> = used(&claims).map(|(_, backend)| backends.get(backend)).collect();
         for ((plan, backend), endpoints) in used(&claims).zip(&endpoints) {
             findings.extend(findings_of(plan, backend, endpoints));
@@ -117,43 +133,69 @@ impl HeldHost {
     }
 }
 
-/// Who defines which host, in the order of precedence; catch-alls follow the rules without a host.
-fn claims(plans: &[Arc<IngressPlan>]) -> BTreeMap<HostMatch, Vec<Claim>> {
+/// Who defines which host, in the order of precedence; canaries follow the rules that they are for, catch-alls the
+/// rules without a host.
+fn claims(
+    plans: &[Arc<IngressPlan>],
+    materials: &Materials,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<HostMatch, Vec<Claim>> {
     let mut claims = BTreeMap::<HostMatch, Vec<Claim>>::new();
-    for plan in plans {
+    let (canaries, mains): (Vec<_>, Vec<_>) = plans.iter().partition(|plan| plan.annotations.canary.is_some());
+    let claim = |plan: &Arc<IngressPlan>, what| Claim {
+        plan: Arc::clone(plan),
+        material: materials.get(&plan.name).cloned(),
+        what,
+    };
+    for plan in &mains {
         for (at, rule) in plan.rules.iter().enumerate() {
-            claims.entry(rule.host.clone()).or_default().push(Claim { plan: Arc::clone(plan), what: Wish::Rule(at) });
+            claims.entry(rule.host.clone()).or_default().push(claim(plan, Wish::Rule(at)));
         }
     }
     // A name of its own is worth more than an alias.
-    let aliases: Vec<_> = plans.iter().flat_map(aliases).filter(|(host, _)| !claims.contains_key(host)).collect();
-    for (host, claim) in aliases {
-        claims.entry(host).or_default().push(claim);
+    let aliases: Vec<_> = mains.iter().flat_map(|plan| aliases(plan)).collect();
+    let aliases: Vec<_> = aliases.into_iter().filter(|(host, ..)| !claims.contains_key(host)).collect();
+    for (host, plan, wish) in aliases {
+        claims.entry(host).or_default().push(claim(plan, wish));
     }
-    let moved: Vec<_> = plans.iter().flat_map(moved).filter(|(host, _)| !claims.contains_key(host)).collect();
-    for (host, claim) in moved {
-        claims.entry(host).or_insert_with(|| vec![claim]);
+    let moved: Vec<_> = mains.iter().flat_map(|plan| moved(plan)).collect();
+    let moved: Vec<_> = moved.into_iter().filter(|(host, ..)| !claims.contains_key(host)).collect();
+    for (host, plan, wish) in moved {
+        claims.entry(host).or_insert_with(|| vec![claim(plan, wish)]);
     }
-    for plan in plans.iter().filter(|plan| plan.is_catch_all()) {
-        claims.entry(HostMatch::Any).or_default().push(Claim { plan: Arc::clone(plan), what: Wish::Default });
+    for plan in canaries {
+        for (at, rule) in plan.rules.iter().enumerate() {
+            match claims.get_mut(&rule.host) {
+                Some(claims) => claims.push(claim(plan, Wish::Canary(at))),
+                None => findings.extend(rule.paths.iter().map(|path| without_main(plan, &path.backend))),
+            }
+        }
+    }
+    for plan in mains.into_iter().filter(|plan| plan.is_catch_all()) {
+        claims.entry(HostMatch::Any).or_default().push(claim(plan, Wish::Default));
     }
     claims
 }
 
+/// That a canary has nothing to be a canary of.
+fn without_main(plan: &IngressPlan, backend: &Backend) -> Finding {
+    let message = "this canary is not used, because no other Ingress has this host, path and path type; create it";
+    Finding::warning(plan.object(), &backend.rule_field(), "CanaryWithoutMain", message)
+}
+
 /// The rules of an Ingress under its other names.
-fn aliases(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, Claim)> {
+fn aliases(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, &Arc<IngressPlan>, Wish)> {
     let hosts = plan.annotations.aliases.iter().filter_map(|alias| HostMatch::parse(alias).ok());
-    let claim = |rule| Claim { plan: Arc::clone(plan), what: Wish::Rule(rule) };
-    hosts.flat_map(move |host| (0..plan.rules.len()).map(move |rule| (host.clone(), claim(rule))))
+    hosts.flat_map(move |host| (0..plan.rules.len()).map(move |rule| (host.clone(), plan, Wish::Rule(rule))))
 }
 
 /// The names with and without `www.` that are not served and lead to those that are.
-fn moved(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, Claim)> {
+fn moved(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, &Arc<IngressPlan>, Wish)> {
     let rules = plan.rules.iter().filter(|_| plan.annotations.www);
     rules.filter_map(move |rule| {
         let HostMatch::Exact(to) = &rule.host else { return None };
         let from = HostMatch::parse(&other_name(to)).ok()?;
-        Some((from, Claim { plan: Arc::clone(plan), what: Wish::Move(Arc::clone(to)) }))
+        Some((from, plan, Wish::Move(Arc::clone(to))))
     })
 }
 
@@ -185,6 +227,10 @@ fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -
     for claim in &claims {
         for ((path, backend), endpoints) in claim.paths().zip(&mut remaining) {
             let key = (path.canonical().to_owned(), path.kind());
+            if let (Wish::Canary(_), Some(rule)) = (&claim.what, &claim.plan.annotations.canary) {
+                merged.add_canary(claim, rule, backend, path, endpoints);
+                continue;
+            }
             merged.add(claim, backend, path, endpoints, key);
         }
     }
@@ -198,7 +244,8 @@ fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -
         merged.add(claim, backend, &everything, endpoints, key.clone());
     }
     let Merged { taken, shadowed, .. } = merged;
-    HeldHost { table: Arc::new(HostTable::new(taken.into_values().collect())), claims, endpoints, shadowed }
+    let routes = taken.into_values().map(Arc::new).collect();
+    HeldHost { table: Arc::new(HostTable::new(routes)), claims, endpoints, shadowed }
 }
 
 /// The routes of one host so far.
@@ -207,7 +254,7 @@ struct Merged<'a> {
     has_tls: bool,
     /// Whether all paths are expressions.
     by_regex: bool,
-    taken: HashMap<(String, PathType), Arc<Route>>,
+    taken: HashMap<(String, PathType), Route>,
     shadowed: Vec<Finding>,
 }
 
@@ -231,14 +278,48 @@ impl Merged<'_> {
                 let is_expression = self.by_regex && !backend.is_default();
                 let path = if is_expression { path.as_regex() } else { path.clone() };
                 let plan = RoutePlan::of(&claim.plan.annotations, claim.plan.is_compat, self.has_tls, &path);
-                free.insert(Arc::new(Route { ingress, host, path, endpoints, plan: plan.map(Arc::new) }));
+                let users = claim.material.as_ref().and_then(|material| material.users.as_ref());
+                let plan = plan.map(|plan| Arc::new(plan.equipped(users, &claim.plan.zone)));
+                free.insert(Route { ingress, host, path, endpoints, plan, canary: None });
             }
         }
     }
 
+    /// Adds the other endpoints of a route; of several canaries the first counts, as in ingress-nginx.
+    fn add_canary(
+        &mut self,
+        claim: &Claim,
+        rule: &config::annotation::Canary,
+        backend: &Backend,
+        path: &PathMatch,
+        endpoints: &Arc<Endpoints>,
+    ) {
+        let is_same =
+            |main: &&mut Route| main.path.as_written() == path.as_written() && main.path.kind() == path.kind();
+        let Some(main) = self.taken.values_mut().find(is_same) else {
+            return self.shadowed.push(without_main(&claim.plan, backend));
+        };
+        if let Some(first) = &main.canary {
+            let message =
+                format!("this canary is not used, because Ingress {} is one already; remove one", first.ingress);
+            let field = backend.rule_field();
+            return self.shadowed.push(Finding::warning(claim.plan.object(), &field, "CanaryShadowed", message));
+        }
+        let route = Route {
+            ingress: main.ingress.clone(),
+            host: main.host.clone(),
+            path: main.path.clone(),
+            endpoints: Arc::clone(endpoints),
+            plan: main.plan.clone(),
+            canary: None,
+        };
+        main.canary =
+            Some(CanaryRoute { ingress: claim.plan.name.clone(), rule: rule.clone(), route: Arc::new(route) });
+    }
+
     /// Adds the route that sends everything to another name; only a host without rules has one.
     fn add_moved(&mut self, claims: &[Claim]) {
-        let Some(Claim { plan, what: Wish::Move(to) }) = claims.first() else { return };
+        let Some(Claim { plan, what: Wish::Move(to), .. }) = claims.first() else { return };
         let path = PathMatch::everything();
         let key = BackendKey { service: plan.name.clone(), port: PortRef::Unset };
         let route = Route {
@@ -247,8 +328,9 @@ impl Merged<'_> {
             endpoints: Arc::new(Endpoints::broken(key, BackendProblem::Unset)),
             plan: Some(Arc::new(RoutePlan::moved(to))),
             path: path.clone(),
+            canary: None,
         };
-        self.taken.insert((path.canonical().to_owned(), path.kind()), Arc::new(route));
+        self.taken.insert((path.canonical().to_owned(), path.kind()), route);
     }
 }
 

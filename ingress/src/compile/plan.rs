@@ -4,13 +4,15 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
-use config::annotation::{Annotations, Template};
+use config::annotation::{Annotations, NGINX_PREFIX, Template};
 use config::object::{Kind, ObjectName, ObjectRef};
+use config::settings::ANNOTATION_PREFIX;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressTLS};
 
 use super::finding::{Finding, Part};
 use crate::backend::{BackendProblem, PortRef};
+use crate::filter::Zone;
 use crate::host::HostMatch;
 use crate::path::PathMatch;
 
@@ -24,6 +26,8 @@ pub(super) struct IngressPlan {
     pub(super) tls: Vec<Tls>,
     pub(super) findings: Vec<Finding>,
     pub(super) annotations: Annotations,
+    /// Who asked how often; outlives this plan.
+    pub(super) zone: Arc<Zone>,
     /// Whether its class is `nginx`, so that what is not said is as ingress-nginx has it.
     pub(super) is_compat: bool,
 }
@@ -68,7 +72,10 @@ impl IngressPlan {
     pub(super) fn of(name: &ObjectName, source: &Arc<Ingress>, previous: Option<&Arc<Self>>) -> Arc<Self> {
         match previous {
             Some(previous) if means_the_same(&previous.source, source) => Arc::clone(previous),
-            _ => Arc::new(Self::read(name, source)),
+            _ => {
+                let zone = previous.map(|previous| Arc::clone(&previous.zone)).unwrap_or_default();
+                Arc::new(Self { zone, ..Self::read(name, source) })
+            }
         }
     }
 
@@ -81,6 +88,7 @@ impl IngressPlan {
             tls: Vec::new(),
             findings: Vec::new(),
             annotations: Annotations::default(),
+            zone: Arc::default(),
             is_compat: class(source) == Some("nginx"),
         };
         plan.read_annotations();
@@ -119,6 +127,13 @@ impl IngressPlan {
     pub(super) fn is_catch_all(&self) -> bool {
         let rules = self.source.spec.as_ref().and_then(|spec| spec.rules.as_ref());
         rules.is_none_or(Vec::is_empty) && self.default.is_some()
+    }
+
+    /// The whole key of an annotation: the one that is written, ours if both are.
+    pub(super) fn key_of(&self, name: &str) -> String {
+        let written = |key: &String| self.source.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(key));
+        let key = |prefix: &str| format!("{prefix}{name}");
+        Some(key(ANNOTATION_PREFIX)).filter(written).unwrap_or_else(|| key(NGINX_PREFIX))
     }
 
     /// Whether all paths of its hosts are expressions, those of other Ingresses too, as in ingress-nginx.

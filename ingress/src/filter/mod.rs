@@ -1,20 +1,24 @@
 //! What the annotations of a route do to a request, in the order of ingress-nginx.
 //!
 //! ```text
-//! app-root ─> body size ─> CORS preflight ─> redirect ─> HTTPS ─> no endpoint ─> denied ─> source ─> rewrite
-//!   302          413            204             3xx        308        503          503       403
+//! judge: app-root ─> body size ─> CORS preflight ─> redirect ─> HTTPS ─> no endpoint ─> denied
+//!          302          413            204             3xx        308        503         503
+//! count: limits (503, 429)    admit: sources (403) ─> password (401)    rewrite: path for the endpoint
 //! ```
 //!
 //! A route whose annotations ask for nothing has no [`RoutePlan`], so it pays nothing.
 //!
 //! Pure. What annotations may say: [`config::annotation`].
 
+mod basic;
 mod cors;
+mod limit;
 mod redirect;
 mod rewrite;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::annotation::{Annotations, Template, UpstreamTimeouts};
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -22,7 +26,9 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use crate::answer::Fault;
 use crate::path::{self, PathMatch};
 
+pub use basic::{Check, Credentials, Users};
 pub use cors::AnswerFields;
+pub use limit::{Slot, Zone};
 
 /// For endpoints that are reached under another path.
 pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -30,9 +36,13 @@ pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-
 const COMPAT_BODY: u64 = 1024 * 1024;
 
 /// What is asked of a route beyond forwarding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RoutePlan {
     annotations: Annotations,
+    /// Whether ingress-nginx's statuses are used.
+    compat: bool,
+    limiter: Option<limit::Limiter>,
+    password: Option<Password>,
     /// Bytes; `None` for any number.
     body: Option<u64>,
     https: redirect::Https,
@@ -61,6 +71,24 @@ pub struct Asked<'a> {
     pub has_endpoints: bool,
 }
 
+/// Names and passwords that are asked for.
+#[derive(Clone, Debug)]
+pub struct Password {
+    /// Who may come.
+    pub users: Arc<Users>,
+    /// `WWW-Authenticate` for all others.
+    pub challenge: HeaderValue,
+}
+
+/// Whether a client may pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Admission<'a> {
+    /// It may.
+    Granted,
+    /// If it knows a password.
+    Password(&'a Password),
+}
+
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -87,6 +115,8 @@ impl RoutePlan {
             aliases: Vec::new(),
             rewrite: Annotations::default().rewrite,
             www: false,
+            canary: None,
+            any_guard: false,
             ..annotations.clone()
         };
         let rewrite = rewrite::Rewriting::of(&annotations.rewrite, path);
@@ -95,7 +125,21 @@ impl RoutePlan {
             return None;
         }
         let upstream = upstream(&rest);
-        Some(Self { body, https, rewrite, moved: None, upstream, annotations: rest })
+        let rest = Annotations { any_guard: annotations.any_guard, ..rest };
+        let (limiter, password) = (None, None);
+        Some(Self { body, https, rewrite, moved: None, upstream, annotations: rest, compat, limiter, password })
+    }
+
+    /// The same plan with what its annotations name: who may come (`None` if nobody knows), and who asked how often.
+    #[must_use]
+    pub fn equipped(mut self, users: Option<&Arc<Users>>, zone: &Arc<Zone>) -> Self {
+        self.limiter = limit::Limiter::of(&self.annotations.limits, zone);
+        if let Some(auth) = &self.annotations.basic {
+            let challenge = HeaderValue::from_str(&basic::challenge(&auth.realm)).ok();
+            self.password = users.cloned().zip(challenge).map(|(users, challenge)| Password { users, challenge });
+            self.annotations.denied |= self.password.is_none();
+        }
+        self
     }
 
     /// The plan that sends everything to another host.
@@ -103,6 +147,9 @@ impl RoutePlan {
     pub fn moved(to: &Arc<str>) -> Self {
         Self {
             annotations: Annotations::default(),
+            compat: true,
+            limiter: None,
+            password: None,
             body: None,
             https: redirect::Https::Either,
             rewrite: None,
@@ -137,7 +184,54 @@ impl RoutePlan {
         if !asked.has_endpoints || self.annotations.denied {
             return Err(Fault::NoEndpoint);
         }
-        if self.admits(asked.client) { Ok(Verdict::Pass) } else { Err(Fault::Forbidden) }
+        Ok(Verdict::Pass)
+    }
+
+    /// Counts a request of a client at `now`, in milliseconds; what it gives is to be kept while the request is under
+    /// way. A client without an address is not counted.
+    pub fn count(&self, client: Option<IpAddr>, now: u64) -> Result<Option<Slot>, Fault> {
+        let (Some(limiter), Some(client)) = (&self.limiter, client) else { return Ok(None) };
+        let fault = if self.compat { Fault::Overloaded } else { Fault::TooMany };
+        limiter.admit(client, now).map_err(|_| fault)
+    }
+
+    /// Whether a client may pass. Of address and password both have to be right, or, with `satisfy: any`, one.
+    pub fn admit(&self, client: Option<IpAddr>) -> Result<Admission<'_>, Fault> {
+        let sources = &self.annotations.sources;
+        let is_listed = self.admits(client);
+        let any = self.annotations.any_guard;
+        let has_sources = sources.allow.is_some() || !sources.deny.is_empty();
+        match &self.password {
+            Some(_) if any && is_listed && has_sources => Ok(Admission::Granted),
+            Some(password) if any || is_listed => Ok(Admission::Password(password)),
+            None if is_listed => Ok(Admission::Granted),
+            _ => Err(Fault::Forbidden),
+        }
+    }
+
+    /// Whether endpoints are not to see the password.
+    #[must_use]
+    pub const fn hides_password(&self) -> bool {
+        self.password.is_some()
+    }
+
+    /// Whether answers are slowed down.
+    #[must_use]
+    pub const fn is_paced(&self) -> bool {
+        self.annotations.limits.rate.is_some()
+    }
+
+    /// How long to wait before more of an answer is sent, when `sent` bytes of it were `elapsed` after its beginning.
+    #[must_use]
+    pub fn pace(&self, sent: u64, elapsed: Duration) -> Option<Duration> {
+        let limits = &self.annotations.limits;
+        let rate = u32::try_from(limits.rate?).unwrap_or(u32::MAX);
+        // As nginx: a second's worth may come at once.
+        let over = sent.saturating_sub(limits.rate_after).saturating_sub(u64::from(rate));
+        let due = Duration::from_nanos(
+            u64::try_from(u128::from(over) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX),
+        );
+        due.checked_sub(elapsed).filter(|wait| !wait.is_zero())
     }
 
     /// The path to ask an endpoint for instead of a normalised one; `None` if it stays.

@@ -32,15 +32,20 @@ fn request(line: &str, fields: &[(&'static str, &str)]) -> http::request::Parts 
 fn judged(plan: &RoutePlan, line: &str, fields: &[(&'static str, &str)]) -> Result<Verdict, Fault> {
     let request = request(line, fields);
     let path = request.uri.path().to_owned();
-    plan.judge(&Asked {
+    let client = Some("192.0.2.7".parse().unwrap());
+    let verdict = plan.judge(&Asked {
         request: &request,
         authority: "A.example:8080",
         host: "a.example",
         path: &path,
         tls: false,
-        client: Some("192.0.2.7".parse().unwrap()),
+        client,
         has_endpoints: true,
-    })
+    })?;
+    if verdict == Verdict::Pass {
+        plan.admit(client)?;
+    }
+    Ok(verdict)
 }
 
 #[test]

@@ -2,8 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, REFERER, UPGRADE, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, REFERER, RETRY_AFTER, UPGRADE,
+    USER_AGENT, WWW_AUTHENTICATE,
+};
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
@@ -13,12 +17,13 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::access_writer::Log;
+use super::guard::Verified;
 use super::proxy::{LocalRoute, Shared, conn};
 use super::upstream::Attempts;
 use super::wire::BodyFault;
 use crate::access::Entry;
 use crate::answer::Fault;
-use crate::filter::{Asked, RoutePlan, Verdict, X_FORWARDED_PREFIX};
+use crate::filter::{Admission, Asked, Credentials, RoutePlan, Slot, Verdict, X_FORWARDED_PREFIX};
 use crate::gate::GateError;
 use crate::gate::authority::Authority;
 use crate::{headers, path};
@@ -39,6 +44,12 @@ pub(super) struct Exchange {
     rewritten: Option<String>,
     /// `X-Forwarded-Prefix`, if it depends on the path.
     prefix: Option<HeaderValue>,
+    /// Counts the request for its address while it is under way.
+    slot: Option<Slot>,
+    /// `WWW-Authenticate` for a client that is not let in.
+    challenge: Option<HeaderValue>,
+    /// When the answer began to be sent, and how much of it was.
+    sent: Option<(Instant, u64)>,
     /// Bytes of body so far.
     body: u64,
     /// Whether the endpoint was asked for an upgrade.
@@ -58,6 +69,9 @@ impl Exchange {
             request_id: String::new(),
             rewritten: None,
             prefix: None,
+            slot: None,
+            challenge: None,
+            sent: None,
             body: 0,
             asked_upgrade: false,
             attempts: Attempts::default(),
@@ -120,6 +134,35 @@ impl Exchange {
         self.route.as_ref()?.route.plan.as_deref()
     }
 
+    /// Lets in who may come; `now` is in milliseconds.
+    pub(super) async fn enter(&mut self, session: &Session, verified: &Verified, now: u64) -> Result<(), Fault> {
+        let Some(plan) = self.route.as_ref().and_then(|local| local.route.plan.clone()) else { return Ok(()) };
+        let client = client(session);
+        self.slot = plan.count(client, now)?;
+        let Admission::Password(password) = plan.admit(client)? else { return Ok(()) };
+        if let Some(who) = Credentials::of(&session.req_header().headers)
+            && verified.check(&password.users, who).await?
+        {
+            return Ok(());
+        }
+        self.challenge = Some(password.challenge.clone());
+        Err(Fault::Unauthorized)
+    }
+
+    /// How long to wait before more of the answer is sent.
+    pub(super) fn pace(&mut self, len: usize) -> Option<Duration> {
+        let plan = self.plan()?;
+        if !plan.is_paced() {
+            return None;
+        }
+        let now = Instant::now();
+        let (begun, sent) = self.sent.unwrap_or((now, 0));
+        let sent = sent + len as u64;
+        let wait = self.plan()?.pace(sent, now - begun);
+        self.sent = Some((begun, sent));
+        wait
+    }
+
     /// Counts a piece of the request's body; one that grows too large is a fault.
     pub(super) fn count_body(&mut self, len: usize) -> Result<()> {
         self.body = self.body.saturating_add(len as u64);
@@ -178,6 +221,9 @@ impl Exchange {
         for (name, value) in plan.set {
             request.insert_header(name, value)?;
         }
+        if self.plan().is_some_and(RoutePlan::hides_password) {
+            request.remove_header(&AUTHORIZATION);
+        }
         for (name, value) in self.plan().into_iter().flat_map(RoutePlan::upstream_fields) {
             request.insert_header(name.clone(), value.clone())?;
         }
@@ -208,6 +254,12 @@ impl Exchange {
         let mut head = ResponseHeader::build(fault.status(), Some(4))?;
         head.insert_header(CONTENT_TYPE, page.content_type)?;
         head.insert_header(CONTENT_LENGTH, page.body.len())?;
+        if let Some(challenge) = self.challenge.take().filter(|_| fault == Fault::Unauthorized) {
+            head.insert_header(WWW_AUTHENTICATE, challenge)?;
+        }
+        if fault == Fault::TooMany {
+            head.insert_header(RETRY_AFTER, 1)?;
+        }
         self.decorate(session, &mut head)?;
         session.write_response_header(Box::new(head), is_head).await?;
         if is_head {

@@ -20,6 +20,7 @@ mod control;
 mod drain;
 mod exchange;
 mod gate_loop;
+mod guard;
 mod listen;
 mod message;
 mod pace;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use super::access_writer::Log;
 use super::conn::Conn;
 use super::exchange::Exchange;
+use super::guard::Verified;
 use super::upstream::{self, MAX_TRIES};
 use super::{Timeouts, exchange, response};
 use crate::answer::Fault;
@@ -81,6 +83,7 @@ pub(super) struct Gateway {
     shared: Arc<Shared>,
     routes: Mutex<RouteCache>,
     log: Arc<Log>,
+    verified: Verified,
     /// The zero of the clock that endpoints are told.
     epoch: Instant,
     draining: Arc<AtomicBool>,
@@ -126,7 +129,7 @@ impl Gateway {
         let routes = Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new() });
         let nobody = metrics.recorder(None);
         let shared = Arc::new(Shared { metrics, timeouts, nobody });
-        Self { shared, routes, log, epoch: Instant::now(), draining }
+        Self { shared, routes, log, verified: Verified::new(), epoch: Instant::now(), draining }
     }
 
     /// Set when the drain begins; answers then tell clients to close.
@@ -139,8 +142,14 @@ impl Gateway {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Milliseconds on the clock that all workers share; limits are counted by it.
+    fn wall(&self) -> u64 {
+        static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        u64::try_from(BEGIN.get_or_init(|| self.epoch).elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Finds the route for a request; loads the table once.
-    fn find(&self, host: &str, path: &str) -> Option<Arc<LocalRoute>> {
+    fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Option<Arc<LocalRoute>> {
         let mut cache = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let RouteCache { table, of, used } = &mut *cache;
         let table = table.load();
@@ -148,7 +157,7 @@ impl Gateway {
             *of = Arc::clone(table);
             used.clear();
         }
-        let route = table.find(host, path)?;
+        let route = table.find(host, path)?.or_canary(headers, || fastrand::u64(..));
         let local = used.entry(Arc::as_ptr(route) as usize).or_insert_with(|| {
             let mut hasher = DefaultHasher::new();
             route.endpoints.key().hash(&mut hasher);
@@ -190,8 +199,12 @@ impl ProxyHttp for Gateway {
         session.set_read_timeout(Some(timeouts.body));
         session.set_write_timeout(Some(timeouts.send));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
-        let fault = match exchange.accept(session, |host, path| self.find(host, path)) {
-            Ok(Verdict::Pass) => return Ok(false),
+        let headers = &session.req_header().headers;
+        let fault = match exchange.accept(session, |host, path| self.find(host, path, headers)) {
+            Ok(Verdict::Pass) => match exchange.enter(session, &self.verified, self.wall()).await {
+                Ok(()) => return Ok(false),
+                Err(fault) => fault,
+            },
             Ok(Verdict::Redirect(status, to)) => {
                 self.close_if_draining(session);
                 exchange.write_head(session, status, Some(&to)).await?;
@@ -260,6 +273,16 @@ impl ProxyHttp for Gateway {
         }
         response::clean(answer);
         if answer.status.is_informational() { Ok(()) } else { exchange.decorate(session, answer) }
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        Ok(exchange.pace(body.as_ref().map_or(0, Bytes::len)))
     }
 
     /// Nothing was sent, so any request may go to another endpoint.

@@ -23,6 +23,7 @@ fn route(host: &str, path: &str, kind: PathType) -> Arc<Route> {
         path: PathMatch::new(path, kind).unwrap(),
         endpoints: Arc::new(Endpoints::new(key, [], Vec::new(), None)),
         plan: None,
+        canary: None,
     })
 }
 

@@ -1,5 +1,7 @@
 //! What annotations ask for, through the proxy, beside nginx configured as ingress-nginx would.
 
+mod canary;
+mod guards;
 mod paths;
 
 use std::net::SocketAddr;
@@ -29,6 +31,15 @@ impl Outcome {
     fn redirected(status: u16, to: &str) -> Self {
         Self { status, location: Some(to.to_owned()), asked: None }
     }
+}
+
+/// The answer to a GET with these fields.
+async fn ask(addr: SocketAddr, host: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
+    let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let fields = fields.concat();
+    let mut client = Client::connect(addr).await;
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await;
+    client.answer().await
 }
 
 /// What a GET comes to.

@@ -122,6 +122,14 @@ impl World {
         self
     }
 
+    /// A Secret with these keys.
+    pub(crate) fn secret(mut self, secret: &str, data: &[(&str, &str)]) -> Self {
+        let data = data.iter().map(|(key, text)| ((*key).to_owned(), ByteString((*text).into())));
+        let object = Secret { data: Some(data.collect()), ..Secret::default() };
+        self.secrets.insert(name(secret), Arc::new(object));
+        self
+    }
+
     /// A Secret with a self-signed certificate for `host`; also its DER.
     pub(crate) fn certificate(mut self, secret: &str, host: &str) -> (Self, Vec<u8>) {
         let pair = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
