@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use config::diagnostic::Problem;
+use config::object::ObjectName;
 use config::report::{CertificateEntry, Report, RouteEntry, VipEntry};
 use config::snapshot::Snapshot;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
@@ -21,15 +22,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::readiness::{Readiness, Stages, is_ready};
+use crate::why::steps::{self, Known, Why};
 
 /// What is listed at `/`, in this order.
-const ENDPOINTS: [(&str, &str); 7] = [
+const ENDPOINTS: [(&str, &str); 8] = [
     ("/livez", "the process runs"),
     ("/readyz", "every part is ready"),
     ("/metrics", "Prometheus metrics"),
     ("/api/v1/vips", "LoadBalancer Services and their addresses"),
     ("/api/v1/routes", "hosts and paths and their backends"),
     ("/api/v1/certificates", "certificates that are served"),
+    ("/api/v1/why/svc/NS/NAME", "why a Service is or is not reached"),
     ("/api/v1/problems", "what is wrong with the manifests"),
 ];
 
@@ -46,6 +49,8 @@ pub(crate) struct View {
     pub(crate) routes: watch::Receiver<Arc<Vec<RouteEntry>>>,
     /// Certificates that are served.
     pub(crate) certificates: watch::Receiver<Arc<Vec<CertificateEntry>>>,
+    /// The name of this node.
+    pub(crate) node: Arc<str>,
 }
 
 impl View {
@@ -54,6 +59,20 @@ impl View {
     fn cached_seconds(&self) -> Option<u64> {
         let saved = self.snapshots.borrow().as_ref()?.saved?;
         Some(SystemTime::now().duration_since(saved).unwrap_or_default().as_secs())
+    }
+
+    /// The way of a Service to its clients.
+    fn why(&self, name: &ObjectName) -> Why {
+        let (snapshot, vips) = (self.snapshots.borrow().clone(), self.vips.borrow().clone());
+        let (problems, report) = (self.problems(), self.reports[0].borrow().clone());
+        let known = Known {
+            snapshot: snapshot.as_deref(),
+            vips: &vips,
+            events: &report.events,
+            problems: &problems,
+            node: &self.node,
+        };
+        steps::explain(name, known)
     }
 
     /// Everything that is wrong, once each, errors first.
@@ -93,6 +112,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/vips", get(vips))
         .route("/api/v1/routes", get(routes))
         .route("/api/v1/certificates", get(certificates))
+        .route("/api/v1/why/svc/{namespace}/{name}", get(why))
         .route("/api/v1/problems", get(problems))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -100,7 +120,7 @@ fn router(admin: Admin) -> Router {
 }
 
 async fn index() -> String {
-    let line = |(path, meaning): &(&str, &str)| format!("{path:<22}{meaning}\n");
+    let line = |(path, meaning): &(&str, &str)| format!("{path:<26}{meaning}\n");
     format!("ferrogate {}\n\n{}", crate::cli::VERSION, ENDPOINTS.iter().map(line).collect::<String>())
 }
 
@@ -156,6 +176,10 @@ async fn problems(State(admin): State<Admin>) -> Json<Problems> {
     Json(Problems { problems: admin.view.problems() })
 }
 
+async fn why(State(admin): State<Admin>, Path((namespace, name)): Path<(String, String)>) -> Json<Why> {
+    Json(admin.view.why(&ObjectName::new(namespace, name)))
+}
+
 async fn metrics(State(admin): State<Admin>) -> Response {
     match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
@@ -182,7 +206,7 @@ fn fault(status: StatusCode, error: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
+    use config::object::{FieldPath, Kind, ObjectRef};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
@@ -219,6 +243,7 @@ mod tests {
             vips: watch::channel(Arc::default()).1,
             routes: watch::channel(Arc::default()).1,
             certificates: watch::channel(Arc::default()).1,
+            node: "node-1".into(),
         }
     }
 

@@ -13,6 +13,9 @@ use config::report::IngressAddress;
 use config::settings;
 use jiff::SignedDuration;
 use lb_speaker::allocator::OrphanPolicy;
+use lb_speaker::rate::Rate;
+
+use crate::why::WhyArgs;
 
 /// Version and commit, as `--version` shows them.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("FERROGATE_COMMIT"), ")");
@@ -25,6 +28,8 @@ Examples:
           Announce the addresses on the LAN and serve ports 80 and 443
   ferrogate check /etc/ferrogate
           Say what is wrong with a folder of manifests, with file, line and column
+  ferrogate why svc default/web
+          Say, step by step, why a Service is or is not reached
   kubectl get configmap -n metallb-system config -o yaml | ferrogate check -
           The same for what a cluster holds
   ferrogate check --against-cluster new-pools.yaml
@@ -72,6 +77,8 @@ pub(crate) enum Command {
     Ingress(IngressOnly),
     /// Check manifests without running anything; exits with 1 if there are errors
     Check(CheckArgs),
+    /// Ask a running instance why a Service is, or is not, reached; exits with 1 if something is wrong
+    Why(WhyArgs),
     /// Serve a page that tells what it was asked, to try routes with
     Echo(EchoArgs),
 }
@@ -179,6 +186,13 @@ pub(crate) struct SpeakerArgs {
     /// What becomes of addresses whose pool was edited away: keep (and say so) or reassign
     #[arg(long, value_enum, default_value_t = Orphans::Keep, value_name = "POLICY", env = "FERROGATE_ORPHAN_POLICY", hide_possible_values = true)]
     pub(crate) orphan_policy: Orphans,
+    /// Most ARP and Neighbor Discovery frames that an interface sends unasked in a second, such as 15 where switches
+    /// limit ARP; at least 10 [default: 256 at once, then 500 a second, and 1000 while addresses are probed]
+    #[arg(long, value_name = "N", env = "FERROGATE_GARP_RATE", value_parser = clap::value_parser!(u32).range(i64::from(Rate::LEAST)..))]
+    pub(crate) garp_rate: Option<u32>,
+    /// Answer ping for announced addresses; in a cluster only, where the kernel does not
+    #[arg(long, env = "FERROGATE_ANSWER_PING")]
+    pub(crate) answer_ping: bool,
     /// Also give addresses of nodes, and network and broadcast addresses of the LAN, if a pool has them
     #[arg(long, env = "FERROGATE_ALLOW_RESERVED_ADDRESSES")]
     pub(crate) allow_reserved_addresses: bool,
@@ -358,7 +372,7 @@ pub(crate) struct EchoArgs {
 }
 
 /// Reads `namespace/name`.
-fn parse_name(text: &str) -> Result<ObjectName, String> {
+pub(crate) fn parse_name(text: &str) -> Result<ObjectName, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok(ObjectName::new(namespace, name))

@@ -18,6 +18,7 @@ mod show;
 mod shutdown;
 mod table;
 mod telemetry;
+mod why;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Threads of the control plane; requests are served by threads of the ingress' own.
 const THREADS: usize = 2;
 
-/// What is wrong with the command line, as clap exits.
+/// What is wrong with the command line, as clap exits; also when nobody answers `why`.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             appliance(Setup { source, process, speaker: None, ingress, acme: false, with_echo })
         }
         Command::Check(args) => check::run(&args).unwrap_or_else(|error| refuse(&*error, 1)),
+        Command::Why(args) => why::run(&args).unwrap_or_else(|error| refuse(&error, USAGE)),
         Command::Echo(args) => echo_pages(args),
     }
 }

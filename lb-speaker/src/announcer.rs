@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::arp::{self, BROADCAST, DropReason, MacAddr, Operation};
 use crate::limiter::{Askers, Pace, fold, mix};
 use crate::ndp::{self, Message};
+use crate::rate::Flow;
 
 /// When a VIP is announced after it was gained: quickly at first (a take-over), then past the lock time of 1 s.
 pub const SCHEDULE: [Duration; 8] = [
@@ -155,6 +156,11 @@ impl Announcer {
             answers: Pace::new(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND),
             askers: Askers::new(ANSWERS_PER_ASKER),
         }
+    }
+
+    /// Sends announcements no faster than this from now on; a round of both forms must fit in the burst.
+    pub fn set_pace(&mut self, flow: Flow) {
+        self.pace = Pace::new(flow.burst.max(MOST_IN_ROUND), flow.per_second.max(1));
     }
 
     /// Announces exactly `vips` from now on: gains those that are new, loses those that are gone.

@@ -49,6 +49,19 @@ const ADVERTISEMENT: u32 = 136;
 /// The end of the sender's address in the IPv6 header, and of the target in the message.
 const NDP_SENDER_AT: u32 = 34;
 const NDP_TARGET_AT: u32 = 74;
+const IPV4: u32 = 0x0800;
+const VERSION_AT: u32 = 14;
+/// IPv4 with a header without options.
+const PLAIN: u32 = 0x45;
+const PROTOCOL_AT: u32 = 23;
+const ICMP: u32 = 1;
+const ICMP_TYPE_AT: u32 = 34;
+const ICMP_REQUEST: u32 = 8;
+const ICMPV6_REQUEST: u32 = 128;
+const IPV4_RECEIVER_AT: u32 = 30;
+const IPV6_RECEIVER_AT: u32 = 50;
+/// All bytes of a frame.
+const WHOLE: u32 = 0xffff;
 
 /// Lets ARP through in which a watched address is the sender's or the target's.
 #[must_use]
@@ -58,7 +71,7 @@ pub fn arp(watched: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
     for at in [ARP_TARGET_AT, ARP_SENDER_AT] {
         search(&mut program, at, &ranges);
     }
-    assemble(&program)
+    assemble(&program, SNAP_LEN)
 }
 
 /// Lets solicitations and advertisements through in which a watched address may be the sender's or the target's.
@@ -76,7 +89,38 @@ pub fn ndp(watched: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
     for at in [NDP_TARGET_AT, NDP_SENDER_AT] {
         search(&mut program, at, &ranges);
     }
-    assemble(&program)
+    assemble(&program, SNAP_LEN)
+}
+
+/// Lets requests of ping to a watched address through, whole.
+#[must_use]
+pub fn ping(watched: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
+    let ranges = ranges(watched.into_iter().map(Ipv4Addr::to_bits).collect());
+    let mut program = Vec::new();
+    for (load, at, value) in [
+        (LOAD_HALF, ETHER_TYPE_AT, IPV4),
+        (LOAD_BYTE, VERSION_AT, PLAIN),
+        (LOAD_BYTE, PROTOCOL_AT, ICMP),
+        (LOAD_BYTE, ICMP_TYPE_AT, ICMP_REQUEST),
+    ] {
+        program.extend([Step::Load(load, at), Step::Require(value)]);
+    }
+    search(&mut program, IPV4_RECEIVER_AT, &ranges);
+    assemble(&program, WHOLE)
+}
+
+/// The same for IPv6.
+#[must_use]
+pub fn ping6(watched: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
+    let ranges = ranges(watched.into_iter().map(end).collect());
+    let mut program = Vec::new();
+    for (load, at, value) in
+        [(LOAD_HALF, ETHER_TYPE_AT, IPV6), (LOAD_BYTE, NEXT_HEADER_AT, ICMPV6), (LOAD_BYTE, TYPE_AT, ICMPV6_REQUEST)]
+    {
+        program.extend([Step::Load(load, at), Step::Require(value)]);
+    }
+    search(&mut program, IPV6_RECEIVER_AT, &ranges);
+    assemble(&program, WHOLE)
 }
 
 /// The last 32 bits of an address.
@@ -116,8 +160,8 @@ fn search(program: &mut Vec<Step>, at: u32, ranges: &[(u32, u32)]) {
     program.extend(ranges.iter().map(|(first, last)| Step::Accept(*first, *last)));
 }
 
-/// Counts the jumps. At the end stands first "drop", then "keep".
-fn assemble(program: &[Step]) -> Vec<Instruction> {
+/// Counts the jumps. At the end stands first "drop", then "keep so many bytes".
+fn assemble(program: &[Step], kept: u32) -> Vec<Instruction> {
     let len: usize = program.iter().map(Step::len).sum();
     let mut out = Vec::with_capacity(len + 2);
     for step in program {
@@ -137,7 +181,7 @@ fn assemble(program: &[Step]) -> Vec<Instruction> {
         }
     }
     out.push(Instruction { code: RETURN, if_true: 0, if_false: 0, operand: 0 });
-    out.push(Instruction { code: RETURN, if_true: 0, if_false: 0, operand: SNAP_LEN });
+    out.push(Instruction { code: RETURN, if_true: 0, if_false: 0, operand: kept });
     out
 }
 

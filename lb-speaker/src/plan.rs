@@ -18,9 +18,10 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Service;
 
 use crate::allocator::{self, Assignment, OrphanPolicy, Terms};
+use crate::arp::MacAddr;
 use crate::claim::{self, Claim, Family, Standing};
 use crate::refusal::Refusal;
-use crate::reserved::{self, Reserved};
+use crate::reserved::{self, Holder, Reserved};
 
 /// What the plan depends on besides the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct PlanOptions {
     pub reserved: ReservedPolicy,
     /// The subnets this node is in, as far as they lead to a LAN.
     pub subnets: Vec<Ipv4Net>,
+    /// Addresses that stations on the LAN answered for; nobody is given one, whatever the policy.
+    pub taken: BTreeMap<IpAddr, MacAddr>,
     /// The `ConfigMap` with the pools, which is told of addresses that no pool has any more.
     pub config_map: ObjectName,
 }
@@ -44,6 +47,7 @@ impl Default for PlanOptions {
             orphans: OrphanPolicy::default(),
             reserved: ReservedPolicy::default(),
             subnets: Vec::new(),
+            taken: BTreeMap::new(),
             config_map: ObjectName::new(DEFAULT_CONFIG_MAP.0, DEFAULT_CONFIG_MAP.1),
         }
     }
@@ -87,6 +91,8 @@ pub struct Planned {
     pub live: Vec<IpAddr>,
     /// Whether its status says just this.
     pub committed: bool,
+    /// Addresses it is to have if nobody on the LAN has them; see [`crate::probation`].
+    pub probing: Vec<IpAddr>,
 }
 
 /// How full a pool is.
@@ -127,10 +133,11 @@ pub fn plan(snapshot: &Snapshot, options: &PlanOptions) -> Plan {
             Standing::Claims(claim) => claims.push(*claim),
         }
     }
-    let reserved = match options.reserved {
+    let mut reserved = match options.reserved {
         ReservedPolicy::Refuse => reserved::reserved(&snapshot.nodes, &options.subnets),
         ReservedPolicy::Give => Reserved::new(),
     };
+    reserved.extend(options.taken.iter().map(|(ip, mac)| (*ip, Holder::Station(*mac))));
     let terms = Terms { config: &snapshot.pools, orphans: orphans(snapshot, options), reserved: &reserved };
     let mut assignments = allocator::allocate(terms, &claims);
     for claim in &claims {
@@ -188,7 +195,7 @@ fn planned(claim: &Claim, assignment: Assignment) -> Planned {
     let Assignment { ips, pool, protocol, refusal, .. } = assignment;
     let live = ips.iter().copied().filter(|ip| claim.committed.contains(ip)).collect();
     let committed = ips == claim.committed;
-    Planned { ips, pool, protocol, refusal, live, committed }
+    Planned { ips, pool, protocol, refusal, live, committed, probing: Vec::new() }
 }
 
 /// Adds to the report what `assignment` means for its Service: status, events, problems.

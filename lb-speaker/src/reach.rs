@@ -132,7 +132,7 @@ fn silence(planned: &Planned, ip: IpAddr, from: Standpoint<'_>) -> Option<Silenc
 }
 
 /// The interfaces for `vip`: those named, or those on its subnet.
-fn candidates<'a>(vip: IpAddr, links: &'a [Link], named: &[String]) -> Result<Vec<&'a Link>, Silence> {
+pub(crate) fn candidates<'a>(vip: IpAddr, links: &'a [Link], named: &[String]) -> Result<Vec<&'a Link>, Silence> {
     if named.is_empty() {
         let (near, found): (Vec<&Link>, Vec<&Link>) =
             links.iter().filter(|link| link.unfit.is_none() && link.holds(vip)).partition(|link| link.is_virtual());
@@ -155,6 +155,7 @@ pub fn entries(plan: &Plan, layout: &Layout, node: &str) -> Vec<VipEntry> {
         .iter()
         .map(|(name, planned)| {
             let (interfaces, mut reasons) = interfaces_and_reasons(planned, layout);
+            reasons.extend(planned.probing.iter().map(|ip| format!("making sure that nobody on the LAN has {ip}")));
             reasons.extend(planned.refusal.iter().map(ToString::to_string));
             let state = match (planned.ips.is_empty(), interfaces.is_empty()) {
                 (true, _) => VipState::Pending,
@@ -169,11 +170,19 @@ pub fn entries(plan: &Plan, layout: &Layout, node: &str) -> Vec<VipEntry> {
                 pool: planned.pool.as_ref().map(ToString::to_string),
                 state,
                 reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
-                node: announcing.then(|| node.to_owned()),
+                node: if announcing { Some(node.to_owned()) } else { owner_elsewhere(planned, layout) },
                 interface: announcing.then(|| interfaces.into_iter().collect::<Vec<_>>().join(",")),
             }
         })
         .collect()
+}
+
+/// The other node that announces an address of a Service.
+fn owner_elsewhere(planned: &Planned, layout: &Layout) -> Option<String> {
+    planned.ips.iter().find_map(|ip| match layout.verdicts.get(ip) {
+        Some(Err(Silence::Elsewhere { owner })) => Some(owner.clone()),
+        _ => None,
+    })
 }
 
 /// The interfaces that announce any address of a Service, and why others are not announced.

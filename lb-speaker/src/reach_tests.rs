@@ -35,7 +35,7 @@ fn links() -> Vec<Link> {
 
 fn planned(ip: IpAddr) -> Planned {
     let (protocol, pool) = (Some(Protocol::Layer2), PoolName::new("lan"));
-    Planned { ips: vec![ip], pool, protocol, live: vec![ip], committed: true, refusal: None }
+    Planned { ips: vec![ip], pool, protocol, live: vec![ip], committed: true, refusal: None, probing: vec![] }
 }
 
 fn plan_of(planned: Planned) -> Plan {

@@ -15,6 +15,8 @@ use config::snapshot::Objects;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
 
+use crate::arp::MacAddr;
+
 /// Whose each such address is.
 pub type Reserved = BTreeMap<IpAddr, Holder>;
 
@@ -27,6 +29,8 @@ pub enum Holder {
     Network(Ipv4Net),
     /// Everybody in the subnet: its last address (RFC 919 §7).
     Broadcast(Ipv4Net),
+    /// A station on the LAN that answered for it; see [`crate::probe`].
+    Station(MacAddr),
 }
 
 impl fmt::Display for Holder {
@@ -34,6 +38,7 @@ impl fmt::Display for Holder {
         match self {
             Self::Node(name) => write!(f, "an address of node {name}"),
             Self::Network(subnet) => write!(f, "the network address of the LAN {subnet}"),
+            Self::Station(mac) => write!(f, "in use on the LAN by {mac}, which is none of our nodes"),
             Self::Broadcast(subnet) => write!(f, "the broadcast address of the LAN {subnet}"),
         }
     }

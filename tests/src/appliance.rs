@@ -199,6 +199,12 @@ impl Appliance {
         .await;
     }
 
+    /// The id of the process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The process.
     pub const fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -24,5 +24,6 @@ pub mod manifests;
 pub mod metrics;
 pub mod netns;
 pub mod real;
+pub mod snooping;
 pub mod upstream;
 pub mod wait;

@@ -157,7 +157,11 @@ pub struct Wire {
 
 impl Wire {
     /// Opens the `eth0` of the current thread's namespace.
-    fn open() -> Self {
+    ///
+    /// # Panics
+    /// If there is none, or packet sockets are not permitted.
+    #[must_use]
+    pub fn open() -> Self {
         let eth0 = datalink::interfaces().into_iter().find(|interface| interface.name == "eth0");
         let eth0 = eth0.expect("a namespace on the LAN has an eth0");
         let config = datalink::Config { read_timeout: Some(Duration::from_millis(20)), ..Default::default() };

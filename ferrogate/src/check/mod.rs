@@ -7,6 +7,7 @@
 
 mod against;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -81,6 +82,7 @@ fn plan_options(args: &CheckArgs) -> PlanOptions {
         reserved: if against.allow_reserved_addresses { ReservedPolicy::Give } else { ReservedPolicy::Refuse },
         // Whoever checks need not be on the LAN of those who announce.
         subnets: Vec::new(),
+        taken: BTreeMap::new(),
         config_map: ObjectName::new(against.config_namespace.as_str(), against.config_name.as_str()),
     }
 }

@@ -17,7 +17,7 @@ mod options;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
+use cluster::{Cluster, Leadership};
 use config::report::{CertificateEntry, RouteEntry, VipEntry};
 use ingress::io::{Ingress, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
@@ -176,6 +176,7 @@ impl Wiring {
             reports: self.cluster.reports.speaker.clone(),
             vips: self.outputs.vips.clone(),
             metrics: SpeakerMetrics::register(registry)?,
+            leader: is_leader(self.cluster.leadership.clone()),
             ready: self.readiness.part("speaker"),
             shutdown: self.release.clone(),
         };
@@ -240,6 +241,7 @@ impl Wiring {
             vips: self.outputs.vips.subscribe(),
             routes: self.outputs.routes.subscribe(),
             certificates: self.outputs.certificates.subscribe(),
+            node: Arc::clone(&self.node),
         }
     }
 
@@ -253,6 +255,17 @@ impl Wiring {
         self.cluster.stopped().await;
         info!("ferrogate ended");
     }
+}
+
+/// Whether this process writes what is reported, as it changes.
+fn is_leader(mut leadership: watch::Receiver<Leadership>) -> watch::Receiver<bool> {
+    let (publish, leader) = watch::channel(*leadership.borrow_and_update() == Leadership::Leader);
+    tokio::spawn(async move {
+        while leadership.changed().await.is_ok() {
+            publish.send_replace(*leadership.borrow_and_update() == Leadership::Leader);
+        }
+    });
+    leader
 }
 
 /// Lets go of the VIPs when it is time to end and nobody is served through them any more.

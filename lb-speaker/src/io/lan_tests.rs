@@ -25,6 +25,7 @@ use crate::arp::{self, BROADCAST, DropReason, Frame, MacAddr, Operation, ZERO};
 use crate::filter::Instruction;
 use crate::metrics::SpeakerMetrics;
 use crate::plan::PlanOptions;
+use crate::rate::Rate;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -208,13 +209,21 @@ impl Node {
         let (shutdown, crash) = (CancellationToken::new(), CancellationToken::new());
         let (ready, is_ready) = oneshot::channel();
         let interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
-        let options = SpeakerOptions { node: "node".into(), interfaces, deliver, plan: PlanOptions::default() };
+        let options = SpeakerOptions {
+            node: "node".into(),
+            interfaces,
+            deliver,
+            rate: Rate::default(),
+            answer_ping: false,
+            plan: PlanOptions::default(),
+        };
         let metrics = SpeakerMetrics::register(&prometheus::Registry::new()).unwrap();
         let ports = SpeakerPorts {
             snapshots: from_source,
             reports: report_to,
             vips: vips_to,
             metrics: Arc::clone(&metrics),
+            leader: watch::channel(true).1,
             ready,
             shutdown: shutdown.clone(),
         };

@@ -12,6 +12,7 @@ use crate::announcer::{Announcer, Outgoing};
 use crate::arp::MacAddr;
 use crate::filter;
 use crate::metrics::{SpeakerMetrics, VipCounters};
+use crate::rate::Flow;
 
 /// The packet sockets of one interface.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Sockets {
     }
 
     /// Lets through what is about one of `watched`.
-    fn watch(&self, watched: &BTreeSet<IpAddr>) -> io::Result<()> {
+    pub(super) fn watch(&self, watched: &BTreeSet<IpAddr>) -> io::Result<()> {
         let v4 = watched.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
         let v6 = watched.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None });
         self.arp.filter(&filter::arp(v4))?;
@@ -39,7 +40,17 @@ impl Sockets {
 
     /// Sends a frame by the socket of its kind.
     pub(super) fn send(&self, out: &Outgoing) -> io::Result<()> {
-        if out.vip.is_ipv4() { self.arp.send(out.frame()) } else { self.ndp.send(out.frame()) }
+        self.send_about(out.vip, out.frame())
+    }
+
+    /// Sends a frame that is about `ip`.
+    pub(super) fn send_about(&self, ip: IpAddr, frame: &[u8]) -> io::Result<()> {
+        if ip.is_ipv4() { self.arp.send(frame) } else { self.ndp.send(frame) }
+    }
+
+    /// What to wait for.
+    pub(super) fn polled(&self) -> [libc::pollfd; Self::COUNT] {
+        self.all().map(|socket| socket::readable(socket.as_raw_fd()))
     }
 
     /// Receives a frame from the socket of this number, below [`Self::COUNT`]; `None` if none is waiting.
@@ -69,8 +80,9 @@ pub(super) struct Line {
 
 impl Line {
     /// A line with nothing to say.
-    pub(super) fn new(index: u32, mac: MacAddr, sockets: Sockets) -> Self {
-        let (announcer, counters) = (Announcer::new(mac), HashMap::new());
+    pub(super) fn new(index: u32, mac: MacAddr, sockets: Sockets, pace: Flow) -> Self {
+        let (mut announcer, counters) = (Announcer::new(mac), HashMap::new());
+        announcer.set_pace(pace);
         Self { index, sockets, announcer, counters, lost: false, watched: BTreeSet::new() }
     }
 
@@ -83,6 +95,9 @@ impl Line {
         let filtered = if self.watched == port.vips { Ok(()) } else { self.sockets.watch(&port.vips) };
         self.announcer.set_siblings(port.siblings);
         self.announcer.set_mac(port.mac, now);
+        if port.bounced {
+            self.announcer.set_link(false, now);
+        }
         self.announcer.set_link(port.ready, now);
         self.announcer.set_owned(&port.vips, now);
         self.watched = port.vips;
@@ -92,6 +107,6 @@ impl Line {
     /// What to wait for.
     pub(super) fn polled(&self) -> [libc::pollfd; Sockets::COUNT] {
         // A lost socket would be ready for ever; a negative descriptor is skipped.
-        self.sockets.all().map(|socket| socket::readable(if self.lost { -1 } else { socket.as_raw_fd() }))
+        if self.lost { [socket::readable(-1); Sockets::COUNT] } else { self.sockets.polled() }
     }
 }

@@ -1,6 +1,6 @@
 //! The interfaces of this machine, by netlink: read whole after every event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::pin::Pin;
 
@@ -24,7 +24,9 @@ pub(super) struct Links {
     handle: Handle,
     /// One item for each event that may change what [`Self::read`] finds; `Sync`, so that the speaker's task may move
     /// between threads while [`Self::read`] borrows us.
-    events: Pin<Box<dyn Stream<Item = ()> + Send + Sync>>,
+    events: Pin<Box<dyn Stream<Item = News> + Send + Sync>>,
+    /// Interfaces that were down, perhaps only since they were read last.
+    bounced: BTreeSet<u32>,
     connection: JoinHandle<()>,
 }
 
@@ -34,17 +36,31 @@ impl Links {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
         let connection = tokio::spawn(connection);
-        let events = messages.filter_map(|(message, _)| std::future::ready(matters(&message.payload).then_some(())));
-        Ok(Self { handle, events: Box::pin(events), connection })
+        let events = messages.filter_map(|(message, _)| std::future::ready(news(&message.payload)));
+        Ok(Self { handle, events: Box::pin(events), bounced: BTreeSet::new(), connection })
     }
 
     /// Waits for something to change; several events that came together count as one.
     pub(super) async fn changed(&mut self) {
-        if self.events.next().await.is_none() {
+        let Some(first) = self.events.next().await else {
             tracing::error!("the kernel's link events ended; interfaces that change are noticed no more");
-            std::future::pending::<()>().await;
+            return std::future::pending().await;
+        };
+        self.note(first);
+        while let Some(Some(news)) = self.events.next().now_or_never() {
+            self.note(news);
         }
-        while let Some(Some(())) = self.events.next().now_or_never() {}
+    }
+
+    fn note(&mut self, news: News) {
+        if let News::Down(index) = news {
+            self.bounced.insert(index);
+        }
+    }
+
+    /// The interfaces that were down since this was asked last: one that is up again by the time it is read was.
+    pub(super) fn take_bounced(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.bounced)
     }
 
     /// All interfaces as they are.
@@ -83,17 +99,32 @@ pub(super) fn local(address: &AddressMessage) -> Option<IpAddr> {
         .or_else(|| find(|it| if let AddressAttribute::Address(ip) = it { Some(*ip) } else { None }))
 }
 
-/// Whether an event may change the picture. Addresses of `lo` do not: we put VIPs there ourselves, every few seconds.
-/// An overrun means that events were lost.
-fn matters(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+/// What an event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// Something changed.
+    Changed,
+    /// This interface cannot send.
+    Down(u32),
+}
+
+/// What an event tells, if it may change the picture. Addresses of `lo` do not: we put VIPs there ourselves, every few
+/// seconds. An overrun means that events were lost.
+fn news(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<News> {
     match payload {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address),
-        ) => address.header.index != LO,
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_))
-        | NetlinkPayload::Overrun(_) => true,
-        _ => false,
+        ) => (address.header.index != LO).then_some(News::Changed),
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) => {
+            Some(if is_ready(link.header.flags) { News::Changed } else { News::Down(link.header.index) })
+        }
+        NetlinkPayload::Overrun(_) => Some(News::Changed),
+        _ => None,
     }
+}
+
+fn is_ready(flags: LinkFlags) -> bool {
+    flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
 }
 
 /// The subnet that an address is in; a link-local one is on every interface and tells nothing.
@@ -120,7 +151,7 @@ fn read_link(message: &LinkMessage, subnets: &mut HashMap<u32, Vec<IpNet>>) -> L
         }
     }
     let header = &message.header;
-    let ready = header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let ready = is_ready(header.flags);
     let unfit = unfit(header.flags, header.link_layer_type == LinkLayerType::Ether && mac != ZERO, member);
     let subnets = subnets.remove(&header.index).unwrap_or_default();
     Link { index: header.index, name, mac, ready, unfit, kind, subnets }

@@ -12,12 +12,15 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
 mod deliver;
+mod echo;
 mod groups;
 #[cfg(test)]
 mod lan_tests;
 mod line;
 mod links;
+mod prober;
 mod responder;
+mod settings;
 mod socket;
 mod speaker;
 
@@ -30,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::SpeakerMetrics;
 use crate::plan::PlanOptions;
+use crate::rate::Rate;
 
 /// How the speaker is to work.
 #[derive(Clone, Debug)]
@@ -40,6 +44,10 @@ pub struct SpeakerOptions {
     pub interfaces: Vec<String>,
     /// How packets for a VIP find their listener on this machine.
     pub deliver: Delivery,
+    /// How fast frames are sent unasked.
+    pub rate: Rate,
+    /// Whether ping is answered for VIPs that the kernel does not answer for.
+    pub answer_ping: bool,
     /// What the plan depends on.
     pub plan: PlanOptions,
 }
@@ -64,6 +72,8 @@ pub struct SpeakerPorts {
     pub vips: watch::Sender<Arc<Vec<VipEntry>>>,
     /// What is counted.
     pub metrics: Arc<SpeakerMetrics>,
+    /// Whether this process writes what is reported; only then are addresses probed before they are given.
+    pub leader: watch::Receiver<bool>,
     /// Told once the first snapshot is dealt with and sockets are open.
     pub ready: oneshot::Sender<()>,
     /// Ends the speaker.

@@ -20,6 +20,7 @@ use super::socket::{self, SNAP_LEN, Waker};
 use crate::announcer::{Heard, Outgoing, Purpose};
 use crate::arp::{DropReason, MULTICAST, MacAddr};
 use crate::metrics::SpeakerMetrics;
+use crate::rate::Flow;
 
 /// Frames taken from one socket before the others get their turn.
 const BATCH: usize = 64;
@@ -35,6 +36,8 @@ pub(super) struct Port {
     pub(super) mac: MacAddr,
     /// Whether frames can be sent.
     pub(super) ready: bool,
+    /// Whether they could not be for a while since the last table.
+    pub(super) bounced: bool,
     /// The hardware addresses of this machine's other interfaces.
     pub(super) siblings: Vec<MacAddr>,
     /// The VIPs.
@@ -74,14 +77,14 @@ pub(super) struct Responder {
 
 impl Responder {
     /// Starts the thread with nothing to announce.
-    pub(super) fn start(metrics: Arc<SpeakerMetrics>) -> io::Result<(Self, notices::Receiver<Notice>)> {
+    pub(super) fn start(metrics: Arc<SpeakerMetrics>, pace: Flow) -> io::Result<(Self, notices::Receiver<Notice>)> {
         let (tables, inbox) = mpsc::channel();
         let (notify, notices) = notices::channel(NOTICES);
         let waker = Waker::new()?;
         let bell = waker.try_clone()?;
         let thread = std::thread::Builder::new()
             .name("announcer".to_owned())
-            .spawn(move || Loop::new(metrics, notify, bell).run(&inbox))?;
+            .spawn(move || Loop::new(metrics, notify, bell, pace).run(&inbox))?;
         Ok((Self { tables: Some(tables), waker, thread: Some(thread) }, notices))
     }
 
@@ -108,6 +111,8 @@ impl Drop for Responder {
 
 /// What the thread holds.
 struct Loop {
+    /// How fast each interface announces.
+    pace: Flow,
     lines: Vec<Line>,
     polled: Vec<libc::pollfd>,
     bell: Waker,
@@ -119,8 +124,9 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(metrics: Arc<SpeakerMetrics>, notify: notices::Sender<Notice>, bell: Waker) -> Self {
+    fn new(metrics: Arc<SpeakerMetrics>, notify: notices::Sender<Notice>, bell: Waker, pace: Flow) -> Self {
         Self {
+            pace,
             lines: Vec::new(),
             polled: Vec::new(),
             bell,
@@ -176,7 +182,7 @@ impl Loop {
         for mut port in table {
             if let Some(sockets) = port.sockets.take() {
                 self.lines.retain(|line| line.index != port.index);
-                self.lines.push(Line::new(port.index, port.mac, sockets));
+                self.lines.push(Line::new(port.index, port.mac, sockets, self.pace));
             }
             let Some(at) = self.lines.iter().position(|line| line.index == port.index) else { continue };
             if let Err(error) = self.lines[at].set(port, &self.metrics, now) {

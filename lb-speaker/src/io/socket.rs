@@ -30,8 +30,10 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 pub(super) enum Kind {
     /// ARP.
     Arp,
-    /// IPv6, which a filter narrows down to Neighbor Discovery.
+    /// IPv6, which a filter narrows down to Neighbor Discovery, or to ping.
     Ndp,
+    /// IPv4, which a filter narrows down to ping.
+    Ipv4,
 }
 
 /// A socket that sends and receives frames of one kind on one interface. Never blocks.
@@ -79,7 +81,7 @@ impl PacketSocket {
     }
 
     /// Receives one frame; `None` if none is waiting.
-    pub(super) fn recv(&self, buffer: &mut [u8; SNAP_LEN]) -> io::Result<Option<Received>> {
+    pub(super) fn recv(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         // SAFETY: a sockaddr_ll of zeroes is valid.
         let mut from: libc::sockaddr_ll = unsafe { zeroed() };
         let mut from_len = socklen::<libc::sockaddr_ll>();
@@ -118,6 +120,7 @@ fn address(index: u32, kind: Kind) -> io::Result<SockAddr> {
     let protocol = match kind {
         Kind::Arp => libc::ETH_P_ARP,
         Kind::Ndp => libc::ETH_P_IPV6,
+        Kind::Ipv4 => libc::ETH_P_IP,
     };
     let protocol = u16::try_from(protocol).expect("an EtherType has 16 bits");
     let index = i32::try_from(index).map_err(io::Error::other)?;

@@ -14,18 +14,24 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::deliver::{self, Deliverer};
+use super::echo::{self, Echo};
 use super::groups::Groups;
 use super::line::Sockets;
 use super::links::Links;
+use super::prober::{Inquiry, Prober};
 use super::responder::{Notice, Port, Responder};
+use super::settings;
 use super::socket::PacketSocket;
 use super::{Delivery, SpeakerError, SpeakerOptions, SpeakerPorts};
 use crate::announcer::DEFEND_INTERVAL;
-use crate::arp::MacAddr;
+use crate::arp::{MacAddr, ZERO};
 use crate::link::{self, Link};
 use crate::metrics::Announced;
 use crate::plan::{self, Plan};
+use crate::probation;
+use crate::probe::Findings;
 use crate::reach::{self, Layout, Silence, Standpoint};
+use crate::traps;
 
 /// The speaker's state: what it was told, and what it has open.
 pub(super) struct Speaker {
@@ -35,6 +41,9 @@ pub(super) struct Speaker {
     links: Links,
     deliverer: Option<Deliverer>,
     groups: Groups,
+    prober: Prober,
+    /// Answers ping, where that is wanted and nobody else does.
+    echo: Option<Echo>,
     responder: Responder,
     notices: mpsc::Receiver<Notice>,
     /// Why there are no raw sockets; `None` when there are.
@@ -69,7 +78,11 @@ impl Speaker {
         let ports = SpeakerPorts { ready: unused, ..ports };
         let links = Links::watch().map_err(SpeakerError::Netlink)?;
         let deliverer = (options.deliver == Delivery::Loopback).then(|| Deliverer::new(links.handle()));
-        let (responder, notices) = Responder::start(Arc::clone(&ports.metrics)).map_err(SpeakerError::Thread)?;
+        let (responder, notices) =
+            Responder::start(Arc::clone(&ports.metrics), options.rate.announcements).map_err(SpeakerError::Thread)?;
+        let prober = Prober::start(options.rate.probes).map_err(SpeakerError::Thread)?;
+        let wants_echo = options.answer_ping && options.deliver == Delivery::Kernel;
+        let echo = wants_echo.then(Echo::start).transpose().map_err(SpeakerError::Thread)?;
         let no_socket = PacketSocket::permitted().err().map(|error| explain(&error));
         if let Some(why) = &no_socket {
             tracing::warn!("VIPs are given but not announced on the network: {why}");
@@ -81,6 +94,8 @@ impl Speaker {
             links,
             deliverer,
             groups: Groups::default(),
+            prober,
+            echo,
             responder,
             notices,
             no_socket,
@@ -109,6 +124,8 @@ impl Speaker {
                 () = self.links.changed() => Woken::Links,
                 notice = self.notices.recv() => Woken::Notice(notice.ok_or(SpeakerError::ThreadEnded)?),
                 Ok(()) = self.ports.snapshots.changed() => Woken::Snapshot,
+                Ok(()) = self.ports.leader.changed() => Woken::Snapshot,
+                () = self.prober.changed() => Woken::Snapshot,
                 _ = timer.tick() => Woken::Timer,
             };
             match woken {
@@ -138,11 +155,30 @@ impl Speaker {
     fn take_snapshot(&mut self) {
         let Some(snapshot) = self.ports.snapshots.borrow_and_update().clone() else { return };
         self.options.plan.subnets = link::subnets(&self.found);
+        let findings = self.prober.findings();
+        self.options.plan.taken.clone_from(&findings.taken);
         self.plan = plan::plan(&snapshot, &self.options.plan);
+        self.probe(&findings);
         self.ports.metrics.set_pools(&self.plan.pools);
         self.ports.metrics.set_orphaned(self.plan.orphaned.values().map(Vec::len).sum());
         self.ports.metrics.set_config(!snapshot.pools.pools.is_empty(), snapshot.pools_stale);
         self.snapshot = Some(snapshot);
+    }
+
+    /// Asks the LAN about addresses that the plan gives for the first time, and holds them back meanwhile.
+    fn probe(&mut self, findings: &Findings) {
+        let ready = |link: &&Link| self.no_socket.is_none() && link.ready;
+        let ways = |ip| {
+            let links = reach::candidates(ip, &self.found, &self.options.interfaces).unwrap_or_default();
+            links.into_iter().filter(ready).map(|link| link.index).collect()
+        };
+        let probation = probation::review(&self.plan, findings, ways);
+        probation::hold_back(&mut self.plan, &probation.waiting);
+        let targets = if *self.ports.leader.borrow() { probation.targets } else { BTreeMap::new() };
+        let mac = |index: u32| self.found.iter().find(|link| link.index == index).map(|link| link.mac);
+        let targets = targets.into_iter().filter_map(|(index, ips)| Some((index, (mac(index)?, ips)))).collect();
+        let ours = self.found.iter().map(|link| link.mac).filter(|mac| *mac != ZERO).collect();
+        self.prober.ask(Inquiry { targets, ours });
     }
 
     async fn read_links(&mut self) {
@@ -197,6 +233,7 @@ impl Speaker {
             }
         }
         self.announce(&mut layout);
+        self.answer_ping(&layout);
         self.publish(&layout);
         if let Some(ready) = self.ready.take() {
             // Whoever waited may have given up.
@@ -214,6 +251,7 @@ impl Speaker {
     /// Hands the layout to the responder, with sockets for interfaces that have none.
     fn announce(&mut self, layout: &mut Layout) {
         let mut table = Vec::new();
+        let bounced = self.links.take_bounced();
         self.retry = false;
         for (index, vips) in layout.ports.clone() {
             let Some(link) = self.found.iter().find(|link| link.index == index) else { continue };
@@ -234,7 +272,15 @@ impl Speaker {
             };
             let siblings = self.found.iter().filter(|other| other.index != index).map(|other| other.mac);
             let siblings = siblings.filter(|mac| *mac != link.mac && *mac != crate::arp::ZERO).collect();
-            table.push(Port { index, mac: link.mac, ready: link.ready, siblings, vips, sockets });
+            table.push(Port {
+                index,
+                mac: link.mac,
+                ready: link.ready,
+                bounced: bounced.contains(&index),
+                siblings,
+                vips,
+                sockets,
+            });
         }
         for (index, error) in self.groups.keep(&layout.ports) {
             self.retry = true;
@@ -242,6 +288,19 @@ impl Speaker {
         }
         self.open = table.iter().map(|port| port.index).collect();
         self.responder.set(table);
+    }
+
+    /// Answers ping for what is announced, except for addresses of this machine, for which its kernel answers.
+    fn answer_ping(&mut self, layout: &Layout) {
+        let Some(echo) = &mut self.echo else { return };
+        let of_kernel = |vip: &IpAddr| self.found.iter().any(|link| link.subnets.iter().any(|net| net.addr() == *vip));
+        let is_announced = |vip: &&IpAddr| matches!(layout.verdicts.get(vip), Some(Ok(_))) && !of_kernel(vip);
+        let mut table = echo::Table::new();
+        for (index, vips) in &layout.ports {
+            let Some(link) = self.found.iter().find(|link| link.index == *index) else { continue };
+            table.insert(*index, (link.mac, vips.iter().filter(is_announced).copied().collect()));
+        }
+        echo.set(table);
     }
 
     fn publish(&self, layout: &Layout) {
@@ -274,9 +333,33 @@ impl Speaker {
         self.on_air(layout).map(label).collect()
     }
 
+    /// ` from` the hardware addresses that `ip` is announced from.
+    fn announced_from(&self, ip: IpAddr, layout: &Layout) -> String {
+        let ports = layout.ports.iter().filter(|(_, vips)| vips.contains(&ip));
+        let links = ports.filter_map(|(index, _)| self.found.iter().find(|link| link.index == *index));
+        let macs: Vec<String> = links.map(|link| link.mac.to_string()).collect();
+        if macs.is_empty() { String::new() } else { format!(" from {}", macs.join(" and ")) }
+    }
+
+    /// Settings of this node that make its VIPs fail.
+    fn traps(&self, layout: &Layout) -> Vec<Problem> {
+        let announced = layout.verdicts.iter().filter_map(|(ip, on)| Some((ip, on.as_ref().ok()?)));
+        let mut by_name: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+        for (ip, name) in announced.flat_map(|(ip, on)| on.iter().map(move |name| (*ip, name))) {
+            by_name.entry(name.clone()).or_default().insert(ip);
+        }
+        let lans = self.found.iter().filter(|link| link.unfit.is_none() && !link.is_virtual() && link.ready).count();
+        let existing = self.found.iter().map(|link| link.name.as_str());
+        let settings = settings::read(by_name.keys().map(String::as_str), existing);
+        let node = ObjectRef::new(Kind::Node, ObjectName::cluster(self.options.node.as_str()));
+        let traps = traps::traps(&settings, &by_name, lans);
+        traps.iter().map(|trap| Problem::warning(node.clone(), FieldPath::root(), trap)).collect()
+    }
+
     /// The plan's report, with what happens on the network.
     fn report(&self, layout: &Layout) -> Report {
         let mut report = self.plan.report.clone();
+        report.problems.extend(self.traps(layout));
         let mut assigned = BTreeSet::new();
         for (service, ip) in self.on_air(layout) {
             let object = ObjectRef::new(Kind::Service, service.clone());
@@ -285,7 +368,10 @@ impl Speaker {
                 report.events.push(Event { object: object.clone(), severity: None, reason: "nodeAssigned", message });
             }
             if let Some((mac, _)) = self.rivals.get(&ip) {
-                let message = format!("{mac} also claims {ip}; find that device and change its address");
+                let at = self.announced_from(ip, layout);
+                let message = format!(
+                    "{mac} also claims {ip}, which this node announces{at}; find that device and change its address"
+                );
                 let severity = Some(Severity::Warning);
                 let problem = Problem::warning(object.clone(), FieldPath::root(), &message);
                 report.problems.push(self.snapshot.as_ref().map_or(problem.clone(), |it| it.placed(problem)));

@@ -26,6 +26,7 @@ pub mod procfs;
 pub mod report;
 pub mod response;
 pub mod scenarios;
+pub mod speaker;
 pub mod stats;
 pub mod tools;
 pub mod upstream;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use lb_speaker::announcer::{Announcer, Heard};
+use lb_speaker::echo;
 use lb_speaker::arp::{Operation, decode, encode};
 use lb_speaker::ndp::{self, Message};
 use libfuzzer_sys::fuzz_target;
@@ -36,6 +37,10 @@ fuzz_target!(|input: (Vec<Vec<u8>>, Vec<u16>)| {
         if let Heard::Answered(vip) | Heard::Limited(vip) | Heard::Conflict { vip, .. } = announcer.on_frame(frame, now)
         {
             assert!(vips.contains(&vip), "{vip} is not ours");
+        }
+        let mut pinged = frame.clone();
+        if let Some((len, vip)) = echo::answer(&mut pinged, MAC.into(), |ip| vips.contains(&ip)) {
+            assert!(vips.contains(&vip) && len <= pinged.len(), "{vip} is not ours");
         }
         let mut sent = 0;
         while let Some(outgoing) = announcer.poll_frame(now) {

@@ -9,6 +9,8 @@ mod endpoints;
 mod external;
 mod gate;
 mod lan;
+mod lan6;
+mod probing;
 mod protocols;
 mod quickstart;
 mod reload;

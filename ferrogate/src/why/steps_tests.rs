@@ -1,0 +1,127 @@
+//! What is said of Services in every state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::diagnostic::Severity;
+use config::object::FieldPath;
+use k8s_openapi::api::core::v1::ServiceSpec;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+
+use super::*;
+
+fn service(kind: &str, class: Option<&str>) -> Service {
+    let selector = Some(BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+    let (type_, load_balancer_class) = (Some(kind.to_owned()), class.map(str::to_owned));
+    Service {
+        spec: Some(ServiceSpec { type_, load_balancer_class, selector, ..ServiceSpec::default() }),
+        ..Service::default()
+    }
+}
+
+fn snapshot(service: Service, endpoints: usize) -> Snapshot {
+    let name = ObjectName::new("default", "web");
+    let mut slice = EndpointSlice { endpoints: vec![Endpoint::default(); endpoints], ..EndpointSlice::default() };
+    slice.metadata.labels = Some(BTreeMap::from([("kubernetes.io/service-name".to_owned(), "web".to_owned())]));
+    Snapshot {
+        services: Arc::new(BTreeMap::from([(name, Arc::new(service))])),
+        endpoint_slices: Arc::new(BTreeMap::from([(ObjectName::new("default", "web-1"), Arc::new(slice))])),
+        ..Snapshot::default()
+    }
+}
+
+fn entry(state: VipState, node: Option<&str>, reason: Option<&str>) -> VipEntry {
+    let has = state != VipState::Pending;
+    VipEntry {
+        namespace: "default".into(),
+        service: "web".into(),
+        ips: if has { vec!["192.0.2.10".parse().unwrap()] } else { Vec::new() },
+        pool: has.then(|| "lan".into()),
+        state,
+        reason: reason.map(str::to_owned),
+        node: node.map(str::to_owned),
+        interface: (state == VipState::Announcing).then(|| "eth0".into()),
+    }
+}
+
+/// The steps as `name state: text`.
+fn shown(snapshot: &Snapshot, vips: &[VipEntry], events: &[Event], problems: &[Problem]) -> (bool, Vec<String>) {
+    let known = Known { snapshot: Some(snapshot), vips, events, problems, node: "node-1" };
+    let why = explain(&ObjectName::new("default", "web"), known);
+    (why.healthy, why.steps.iter().map(|it| format!("{} {:?}: {}", it.name, it.state, it.text)).collect())
+}
+
+#[test]
+fn a_service_that_works_is_followed_to_its_endpoints() {
+    let vips = [entry(VipState::Announcing, Some("node-1"), None)];
+    let (healthy, steps) = shown(&snapshot(service("LoadBalancer", None), 2), &vips, &[], &[]);
+    assert!(healthy, "{steps:?}");
+    for (at, expected) in [
+        "service Ok: of type LoadBalancer, and ours to serve",
+        "assign Ok: 192.0.2.10, from pool lan",
+        "elect Ok: this node, node-1, owns it",
+        "announce Ok: on eth0",
+        "heard Ok: nobody else on the LAN claims it",
+        "serve Ok: 2 ready endpoints",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(steps[at].starts_with(expected), "{steps:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_at_its_step() {
+    let good = service("LoadBalancer", None);
+    let announcing = entry(VipState::Announcing, Some("node-1"), None);
+    let no_subnet = "no interface is on a subnet with 192.0.2.10";
+    for (service, vip, endpoints, expected) in [
+        (service("ClusterIP", None), None, 1, "service Wrong: it is of type ClusterIP"),
+        (service("LoadBalancer", Some("x.io/y")), None, 1, "service Wrong: its loadBalancerClass is x.io/y"),
+        (good.clone(), None, 1, "service Wrong: this instance does not serve Services without"),
+        (good.clone(), Some(entry(VipState::Pending, None, Some("pool full"))), 1, "assign Wrong: pool full"),
+        (good.clone(), Some(entry(VipState::Assigned, None, Some(no_subnet))), 1, "announce Wrong: no interface"),
+        (good.clone(), Some(announcing.clone()), 0, "serve Wrong: no endpoint of it is ready"),
+    ] {
+        let vips: Vec<VipEntry> = vip.into_iter().collect();
+        let (healthy, steps) = shown(&snapshot(service, endpoints), &vips, &[], &[]);
+        assert!(!healthy && steps.iter().any(|step| step.starts_with(expected)), "{expected}: {steps:?}");
+        assert_eq!(steps.iter().filter(|step| step.contains(" Wrong: ")).count(), 1, "{steps:?}");
+    }
+}
+
+#[test]
+fn a_service_of_another_node_is_asked_for_there() {
+    let vips = [entry(VipState::Assigned, Some("node-2"), Some("node node-2 announces it"))];
+    let (healthy, steps) = shown(&snapshot(service("LoadBalancer", None), 1), &vips, &[], &[]);
+    assert!(healthy, "{steps:?}");
+    assert!(steps.contains(&"elect Ok: node node-2 owns it".to_owned()), "{steps:?}");
+    assert!(steps.iter().any(|step| step.starts_with("announce Unknown: ask node node-2")), "{steps:?}");
+}
+
+#[test]
+fn who_else_claims_the_address_and_what_hides_it_are_said() {
+    let vips = [entry(VipState::Announcing, Some("node-1"), None)];
+    let object = ObjectRef::new(Kind::Service, ObjectName::new("default", "web"));
+    let message = "02:00:00:00:00:09 also claims 192.0.2.10".to_owned();
+    let event = Event { object: object.clone(), severity: Some(Severity::Warning), reason: "AddressConflict", message };
+    let other = Event { reason: "nodeAssigned", ..event.clone() };
+    let node = ObjectRef::new(Kind::Node, ObjectName::cluster("node-1"));
+    let trap = Problem::warning(node, FieldPath::root(), "kube-proxy runs in IPVS mode without strictARP");
+    let (healthy, steps) = shown(&snapshot(service("LoadBalancer", None), 1), &vips, &[other, event], &[trap]);
+    assert!(!healthy);
+    let heard: Vec<&String> = steps.iter().filter(|step| step.starts_with("heard Wrong: ")).collect();
+    assert_eq!(heard.len(), 2, "{steps:?}");
+    assert!(heard[0].contains("also claims") && heard[1].contains("strictARP"), "{heard:?}");
+}
+
+#[test]
+fn a_service_that_does_not_exist_and_objects_that_were_not_read_are_told_apart() {
+    let known = Known { snapshot: None, vips: &[], events: &[], problems: &[], node: "node-1" };
+    let name = ObjectName::new("default", "other");
+    assert_eq!(explain(&name, known).steps[0].state, State::Unknown);
+    let empty = Snapshot::default();
+    let why = explain(&name, Known { snapshot: Some(&empty), ..known });
+    assert!(!why.healthy && why.steps[0].text.contains("there is no Service default/other"), "{why:?}");
+}
