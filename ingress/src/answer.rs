@@ -67,6 +67,9 @@ pub enum Fault {
     /// We do not take more right now.
     #[error("there are too many requests at once")]
     Overloaded,
+    /// The service that decides who may come does not say.
+    #[error("nobody can say whether you may come here")]
+    AuthFailed,
     /// A bug of ours.
     #[error("something went wrong here")]
     Internal,
@@ -89,7 +92,7 @@ impl Fault {
             Self::NoEndpoint | Self::Overloaded => 503,
             Self::ConnectFailed | Self::BadAnswer => 502,
             Self::BackendTimeout => 504,
-            Self::Internal => 500,
+            Self::Internal | Self::AuthFailed => 500,
         }
     }
 
@@ -107,7 +110,9 @@ impl Fault {
             | Self::Forbidden
             | Self::Misdirected
             | Self::NoRoute => Culprit::Client,
-            Self::NoEndpoint | Self::ConnectFailed | Self::BadAnswer | Self::BackendTimeout => Culprit::Backend,
+            Self::NoEndpoint | Self::ConnectFailed | Self::BadAnswer | Self::BackendTimeout | Self::AuthFailed => {
+                Culprit::Backend
+            }
             Self::Overloaded | Self::Internal => Culprit::Ours,
         }
     }

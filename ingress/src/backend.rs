@@ -180,8 +180,7 @@ pub struct Forbidden {
 impl Forbidden {
     /// Whether a request may be sent to `ip`.
     fn permits(&self, ip: IpAddr) -> bool {
-        let is_nowhere = ip.is_unspecified() || ip.is_multicast() || is_link_local(ip) || is_broadcast(ip);
-        !is_nowhere && (self.allow_loopback || !ip.is_loopback()) && !self.own.contains(&ip)
+        !is_nowhere(ip) && (self.allow_loopback || !ip.is_loopback()) && !self.own.contains(&ip)
     }
 }
 
@@ -306,6 +305,12 @@ fn is_leaving_but_serving(endpoint: &Endpoint) -> bool {
     let conditions = endpoint.conditions.as_ref();
     let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or_else(|| is_ready(endpoint));
     serving && conditions.and_then(|conditions| conditions.terminating) == Some(true)
+}
+
+/// Whether no service can have this address, or only one that is nobody else's business.
+pub(crate) fn is_nowhere(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_unspecified() || ip.is_multicast() || is_link_local(ip) || is_broadcast(ip)
 }
 
 /// `169.254.0.0/16` and `fe80::/10`.

@@ -141,6 +141,11 @@ fn claimed(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     joined.map_or_else(|| Some(first.clone()), |joined| HeaderValue::from_bytes(&joined).ok())
 }
 
+/// The fields of a request that go no further: those for this connection, and claims about who the client is.
+pub(crate) fn foreign(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    headers.keys().filter(|name| is_removed(name)).cloned().chain(named_by_connection(headers))
+}
+
 /// Whether no client may send this upstream.
 ///
 /// Hop-by-hop fields (RFC 9110 §7.6.1); names that some server reads as another one (`_` for `-`); and names by which

@@ -15,12 +15,15 @@
 mod auth;
 mod canary;
 mod cors;
+mod external;
 mod limit;
 mod names;
 mod read;
 mod redirect;
 mod rewrite;
+mod snippet;
 mod source;
+mod text;
 mod upstream;
 mod value;
 
@@ -31,10 +34,13 @@ use crate::diagnostic::Severity;
 pub use auth::{BasicAuth, PasswordFormat};
 pub use canary::{Canary, HeaderRule};
 pub use cors::{Cors, Origins};
+pub use external::ExternalAuth;
 pub use limit::Limits;
 pub use redirect::{Redirect, RedirectTo, SslRedirect};
 pub use rewrite::{Rewrite, Template};
+pub use snippet::{Action, Condition, Level, Step, Test};
 pub use source::Sources;
+pub use text::{Text, Variable};
 pub use upstream::UpstreamTimeouts;
 
 use read::Reader;
@@ -73,6 +79,10 @@ pub struct Annotations {
     pub www: bool,
     /// Names and passwords (`auth-type: basic`).
     pub basic: Option<BasicAuth>,
+    /// A service that says who may come (`auth-url`).
+    pub external: Option<ExternalAuth>,
+    /// What `server-snippet`, then `configuration-snippet` ask for.
+    pub steps: Vec<Step>,
     /// Whether one of several guards is enough (`satisfy: any`).
     pub any_guard: bool,
     /// How much one client may ask for.
@@ -115,6 +125,8 @@ impl Annotations {
             rewrite: rewrite::read(&mut reader),
             www: reader.flag("from-to-www-redirect"),
             basic: auth::basic(&mut reader),
+            external: external::read(&mut reader),
+            steps: steps(&mut reader),
             any_guard: auth::any_is_enough(&mut reader),
             limits: limit::read(&mut reader),
             canary: canary::read(&mut reader),
@@ -125,6 +137,13 @@ impl Annotations {
         read.denied = denied;
         (read, problems)
     }
+}
+
+/// Both snippets, in the order of nginx.
+fn steps(reader: &mut Reader<'_>) -> Vec<Step> {
+    let mut steps = reader.snippet("server-snippet", snippet::Level::Server).steps;
+    steps.extend(reader.snippet("configuration-snippet", snippet::Level::Location).steps);
+    steps
 }
 
 #[cfg(test)]

@@ -15,10 +15,19 @@ pub(super) enum Known {
 pub(super) const USED: &[&str] = &[
     "allowlist-source-range",
     "app-root",
+    "auth-always-set-cookie",
+    "auth-keepalive",
+    "auth-method",
     "auth-realm",
+    "auth-request-redirect",
+    "auth-response-headers",
     "auth-secret",
     "auth-secret-type",
+    "auth-signin",
+    "auth-signin-redirect-param",
+    "auth-snippet",
     "auth-type",
+    "auth-url",
     "backend-protocol",
     "canary",
     "canary-by-cookie",
@@ -36,6 +45,8 @@ pub(super) const USED: &[&str] = &[
     "denylist-source-range",
     "enable-access-log",
     "enable-cors",
+    "enable-global-auth",
+    "enable-rewrite-log",
     "force-ssl-redirect",
     "from-to-www-redirect",
     "limit-allowlist",
@@ -71,9 +82,6 @@ pub(super) const USED: &[&str] = &[
 
 /// Names by which access is controlled, or that would send requests to the wrong place if they had no effect.
 const GUARDS: &[&str] = &[
-    "auth-url",
-    "auth-signin",
-    "auth-snippet",
     "auth-tls-secret",
     "auth-tls-verify-client",
     "auth-tls-match-cn",
@@ -86,15 +94,9 @@ const UNSUPPORTED: &[&str] = &[
     "affinity",
     "affinity-canary-behavior",
     "affinity-mode",
-    "auth-always-set-cookie",
     "auth-cache-duration",
     "auth-cache-key",
-    "auth-keepalive",
-    "auth-method",
     "auth-proxy-set-headers",
-    "auth-request-redirect",
-    "auth-response-headers",
-    "auth-signin-redirect-param",
     "auth-tls-error-page",
     "auth-tls-pass-certificate-to-upstream",
     "auth-tls-verify-depth",
@@ -104,9 +106,7 @@ const UNSUPPORTED: &[&str] = &[
     "custom-http-errors",
     "default-backend",
     "disable-proxy-intercept-errors",
-    "enable-global-auth",
     "enable-opentelemetry",
-    "enable-rewrite-log",
     "http2-push-preload",
     "load-balance",
     "mirror-host",
@@ -147,12 +147,15 @@ const SNIPPETS: [&str; 2] = ["configuration-snippet", "server-snippet"];
 const GUARDING: [&str; 10] =
     ["deny", "allow", "auth", "return", "limit", "satisfy", "secure_link", "internal", "lua", "ssl_"];
 
+/// Whether a snippet may keep somebody out.
+pub(super) fn guards(snippet: &str) -> bool {
+    GUARDING.iter().any(|word| snippet.contains(word))
+}
+
 /// What becomes of an annotation; `None` if nobody knows the name.
-pub(super) fn known(name: &str, value: &str) -> Option<Known> {
-    const NEVER_RUN: &str = "a snippet is never run; say the same with annotations of its own, and remove it";
+pub(super) fn known(name: &str) -> Option<Known> {
     if SNIPPETS.contains(&name) {
-        let guards = GUARDING.iter().any(|word| value.contains(word));
-        return Some(if guards { Known::Guard(NEVER_RUN) } else { Known::Unsupported(NEVER_RUN) });
+        return Some(Known::Used);
     }
     if USED.contains(&name) {
         return Some(Known::Used);
@@ -170,7 +173,9 @@ pub(super) fn known(name: &str, value: &str) -> Option<Known> {
 
 fn instead_of_guard(name: &str) -> &'static str {
     match name {
-        "auth-snippet" => "a snippet is never run; remove it",
+        "enable-modsecurity" | "modsecurity-snippet" | "enable-owasp-core-rules" => {
+            "put a firewall in front, and remove it"
+        }
         _ => "use allowlist-source-range or auth-type: basic, or let the application decide, and remove it",
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::names::{self, Known};
-use super::{AnnotationProblem, NGINX_PREFIX, value};
+use super::{AnnotationProblem, NGINX_PREFIX, snippet, value};
 use crate::diagnostic::Severity;
 use crate::settings::ANNOTATION_PREFIX;
 use crate::suggest;
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
     }
 
     fn add(&mut self, name: &'a str, key: &'a str, value: &'a str) {
-        match names::known(name, value) {
+        match names::known(name) {
             Some(Known::Used) => {}
             Some(Known::Guard(instead)) => return self.unsupported_guard(key, instead),
             Some(Known::Unsupported(instead)) => {
@@ -61,6 +61,15 @@ impl<'a> Reader<'a> {
             self.error(key, format!("{why}; these paths are answered with 503 until it is right"));
         };
         parse(value.trim()).map_err(deny).ok()
+    }
+
+    /// The translation of a snippet. One that cannot be translated has no effect at all; if it may keep somebody out,
+    /// nobody passes.
+    pub(super) fn snippet(&mut self, name: &str, level: snippet::Level) -> snippet::Snippet {
+        let text = self.values.get(name).map_or("", |(_, text)| *text);
+        let parse = |text: &str| snippet::read(text, level);
+        let read = if names::guards(text) { self.guard(name, parse) } else { self.value(name, parse) };
+        read.unwrap_or_default()
     }
 
     /// A boolean that is false unless said otherwise.

@@ -87,7 +87,11 @@ fn what_guards_fails_closed() {
         ("whitelist-source-range", "10.0.0.0/8, nonsense"),
         ("allowlist-source-range", ""),
         ("denylist-source-range", "10.0.0.0/33"),
-        ("auth-url", "https://auth.example/"),
+        ("auth-url", "auth.example"),
+        ("auth-url", "https://$host/check"),
+        ("auth-url", "https://auth.example/$nonsense"),
+        ("auth-signin", "https://auth.example/"),
+        ("auth-response-headers", "X-A, b:c"),
         ("auth-tls-secret", "shop/ca"),
         ("auth-type", "digest"),
         ("auth-type", "basic"),
@@ -97,8 +101,9 @@ fn what_guards_fails_closed() {
         ("auth-realm", "a\nb"),
         ("satisfy", "some"),
         ("canary", "maybe"),
-        ("configuration-snippet", "deny all;"),
-        ("ferrogate.io/auth-url", "https://auth.example/"),
+        ("configuration-snippet", "deny all; proxy_pass http://x;"),
+        ("server-snippet", "auth_basic x;"),
+        ("ferrogate.io/auth-url", "ftp://auth.example/"),
     ] {
         let (read, problems) = read(&[(name, value)]);
         assert!(read.denied, "{name}: {value}");
@@ -125,7 +130,7 @@ fn an_unknown_name_is_reported_with_the_near_one() {
         ("client-max-body-size", "proxy-body-size"),
         ("zzz", "unknown"),
         ("load-balance", "not supported"),
-        ("configuration-snippet", "never run"),
+        ("configuration-snippet", "the whole snippet is refused"),
     ] {
         let (read, problems) = read(&[(name, "1")]);
         assert_eq!(read, Annotations::default(), "{name}");
@@ -159,6 +164,23 @@ fn everybody_never_gets_cookies_and_an_unreadable_list_is_nobody() {
     assert!(!read(&[("enable-cors", "true"), ("cors-allow-credentials", "true")]).0.cors.unwrap().credentials);
     assert_eq!(read(&[("enable-cors", "true"), ("cors-allow-origin", "nonsense")]).0.cors, None);
     assert_eq!(read(&[("cors-allow-origin", "https://a.example")]).0.cors, None);
+}
+
+#[test]
+fn a_service_that_decides_is_read() {
+    let (read, problems) = read(&[
+        ("auth-url", "http://auth.svc:4180/oauth2/auth?x=$escaped_request_uri"),
+        ("auth-signin", "https://$host/oauth2/start?rd=$escaped_request_uri"),
+        ("auth-response-headers", "X-Auth-Request-User, Authorization"),
+        ("auth-snippet", "proxy_set_header X-Forwarded-Host $http_host;"),
+        ("auth-method", "POST"),
+    ]);
+    assert_eq!(problems, []);
+    let auth = read.external.unwrap();
+    assert_eq!((auth.tls, &*auth.host, auth.port, &*auth.authority), (false, "auth.svc", 4180, "auth.svc:4180"));
+    assert_eq!(auth.target.as_str(), "/oauth2/auth?x=$escaped_request_uri");
+    assert_eq!(auth.response_headers, ["x-auth-request-user", "authorization"]);
+    assert_eq!((auth.method.as_deref(), auth.fields.len()), (Some("POST"), 1));
 }
 
 #[test]

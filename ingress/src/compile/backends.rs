@@ -58,6 +58,11 @@ impl<'a> Backends<'a> {
         Self { snapshot, slices, answers, previous, held, names: BTreeSet::new() }
     }
 
+    /// Whether loopback addresses are fine.
+    pub(super) const fn allow_loopback(&self) -> bool {
+        self.held.here.forbidden.allow_loopback
+    }
+
     /// The endpoints of a backend; the very same value as before unless they changed.
     pub(super) fn get(&mut self, backend: &Backend) -> Arc<Endpoints> {
         let service = self.snapshot.services.get(&backend.service).filter(|_| backend.problem.is_none());

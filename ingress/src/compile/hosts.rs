@@ -15,7 +15,7 @@ use super::material::Material;
 use super::plan::{Backend, IngressPlan, Rule};
 use crate::backend::{BackendKey, BackendProblem, PortRef};
 use crate::endpoints::Endpoints;
-use crate::filter::RoutePlan;
+use crate::filter::{Gear, RoutePlan};
 use crate::host::HostMatch;
 use crate::path::{PathMatch, PathType};
 use crate::routes::{CanaryRoute, HostTable, Route};
@@ -97,7 +97,7 @@ pub(super) fn build(
         }
         let held = match previous.get(&host) {
             Some(held) if held.is_made_of(&claims, &endpoints) => held.again(),
-            _ => merge(&host, claims, endpoints),
+            _ => merge(&host, claims, endpoints, backends.allow_loopback()),
         };
         findings.extend(held.shadowed.iter().cloned());
         hosts.insert(host, held);
@@ -217,11 +217,11 @@ fn defaults(claims: &[Claim]) -> impl Iterator<Item = &Claim> {
 }
 
 /// Makes the table of one host; `endpoints` are those of [`used`], in its order.
-fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>) -> HeldHost {
+fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>, allow_loopback: bool) -> HeldHost {
     // A name with TLS; the certificate may be the default one (ingress-nginx redirects then as well).
     let has_tls = *host != HostMatch::Any && claims.iter().any(|claim| !claim.plan.tls.is_empty());
     let by_regex = claims.iter().any(|claim| claim.plan.rules_by_regex());
-    let mut merged = Merged { host, has_tls, by_regex, taken: HashMap::new(), shadowed: Vec::new() };
+    let mut merged = Merged { host, has_tls, by_regex, allow_loopback, taken: HashMap::new(), shadowed: Vec::new() };
     merged.add_moved(&claims);
     let mut remaining = endpoints.iter();
     for claim in &claims {
@@ -254,6 +254,8 @@ struct Merged<'a> {
     has_tls: bool,
     /// Whether all paths are expressions.
     by_regex: bool,
+    /// Whether services may be asked at loopback addresses.
+    allow_loopback: bool,
     taken: HashMap<(String, PathType), Route>,
     shadowed: Vec<Finding>,
 }
@@ -279,7 +281,8 @@ impl Merged<'_> {
                 let path = if is_expression { path.as_regex() } else { path.clone() };
                 let plan = RoutePlan::of(&claim.plan.annotations, claim.plan.is_compat, self.has_tls, &path);
                 let users = claim.material.as_ref().and_then(|material| material.users.as_ref());
-                let plan = plan.map(|plan| Arc::new(plan.equipped(users, &claim.plan.zone)));
+                let gear = Gear { users, zone: &claim.plan.zone, allow_loopback: self.allow_loopback };
+                let plan = plan.map(|plan| Arc::new(plan.equipped(&path, &gear)));
                 free.insert(Route { ingress, host, path, endpoints, plan, canary: None });
             }
         }

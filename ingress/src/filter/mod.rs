@@ -12,15 +12,19 @@
 
 mod basic;
 mod cors;
+mod external;
 mod limit;
 mod redirect;
 mod rewrite;
+mod snippet;
+mod values;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::annotation::{Annotations, Template, UpstreamTimeouts};
+use config::annotation::{Annotations, ExternalAuth, Level, Template, UpstreamTimeouts};
+use config::object::ObjectName;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 
 use crate::answer::Fault;
@@ -28,6 +32,7 @@ use crate::path::{self, PathMatch};
 
 pub use basic::{Check, Credentials, Users};
 pub use cors::AnswerFields;
+pub use external::{Decision, Opinion, Question};
 pub use limit::{Slot, Zone};
 
 /// For endpoints that are reached under another path.
@@ -43,6 +48,7 @@ pub struct RoutePlan {
     compat: bool,
     limiter: Option<limit::Limiter>,
     password: Option<Password>,
+    external: Option<External>,
     /// Bytes; `None` for any number.
     body: Option<u64>,
     https: redirect::Https,
@@ -50,6 +56,17 @@ pub struct RoutePlan {
     /// The host that everything is sent to.
     moved: Option<Arc<str>>,
     upstream: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What plans are made with beside annotations.
+#[derive(Clone, Copy, Debug)]
+pub struct Gear<'a> {
+    /// Who may come; `None` if nobody knows.
+    pub users: Option<&'a Arc<Users>>,
+    /// Who asked how often.
+    pub zone: &'a Arc<Zone>,
+    /// Whether services may be asked at loopback addresses.
+    pub allow_loopback: bool,
 }
 
 /// A request, as filters see it.
@@ -69,6 +86,71 @@ pub struct Asked<'a> {
     pub client: Option<IpAddr>,
     /// Whether there is an endpoint to ask.
     pub has_endpoints: bool,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The Ingress that the route is of.
+    pub ingress: &'a ObjectName,
+    /// The Service behind it.
+    pub service: &'a ObjectName,
+}
+
+/// What follows for a request from texts with variables.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// Fields for the endpoint; those without a value are removed.
+    pub request: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// What happens to the fields of the answer.
+    pub answer: Vec<AnswerChange>,
+    /// What the service is asked that decides who may come.
+    pub question: Option<Question>,
+    /// Whether no `deny` is for the client.
+    pub admitted: bool,
+}
+
+/// What happens to one field of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerChange {
+    /// The field.
+    pub name: HeaderName,
+    /// Its value; `None` removes it.
+    pub value: Option<HeaderValue>,
+    /// Whether fields of that name stay.
+    pub adds: bool,
+    /// Whether in answers of every status, or only where nginx's `add_header` does something.
+    pub always: bool,
+}
+
+/// The statuses that nginx's `add_header` is for.
+#[must_use]
+pub const fn is_common(status: u16) -> bool {
+    matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
+}
+
+/// A service that decides who may come.
+#[derive(Clone, Debug)]
+pub struct External {
+    auth: ExternalAuth,
+    allow_loopback: bool,
+}
+
+impl External {
+    /// The service.
+    #[must_use]
+    pub const fn service(&self) -> &ExternalAuth {
+        &self.auth
+    }
+
+    /// Whether it may be asked at this address.
+    #[must_use]
+    pub const fn may_ask(&self, ip: IpAddr) -> bool {
+        self.allow_loopback || !ip.is_loopback()
+    }
+
+    /// What its answer means.
+    #[must_use]
+    pub fn decide(&self, status: u16, answer: &HeaderMap) -> Decision {
+        external::decision(&self.auth, status, answer)
+    }
 }
 
 /// Names and passwords that are asked for.
@@ -85,8 +167,19 @@ pub struct Password {
 pub enum Admission<'a> {
     /// It may.
     Granted,
-    /// If it knows a password.
-    Password(&'a Password),
+    /// If it is known.
+    Ask(Guards<'a>),
+}
+
+/// Who says whether a client is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Guards<'a> {
+    /// Names and passwords.
+    pub password: Option<&'a Password>,
+    /// A service.
+    pub external: Option<&'a External>,
+    /// Whether one of them is enough.
+    pub any: bool,
 }
 
 /// What becomes of a request.
@@ -98,6 +191,8 @@ pub enum Verdict {
     Redirect(u16, String),
     /// It is answered with 204.
     NoContent,
+    /// It is answered with this status and text.
+    Answer(u16, String),
 }
 
 impl RoutePlan {
@@ -126,14 +221,23 @@ impl RoutePlan {
         }
         let upstream = upstream(&rest);
         let rest = Annotations { any_guard: annotations.any_guard, ..rest };
-        let (limiter, password) = (None, None);
-        Some(Self { body, https, rewrite, moved: None, upstream, annotations: rest, compat, limiter, password })
+        let (limiter, password, external) = (None, None, None);
+        let moved = None;
+        Some(Self { body, https, rewrite, moved, upstream, annotations: rest, compat, limiter, password, external })
     }
 
     /// The same plan with what its annotations name: who may come (`None` if nobody knows), and who asked how often.
+    ///
+    /// Of rules that answer an ACME authority nobody is asked who he is (ingress-nginx's `no-auth-locations`).
     #[must_use]
-    pub fn equipped(mut self, users: Option<&Arc<Users>>, zone: &Arc<Zone>) -> Self {
-        self.limiter = limit::Limiter::of(&self.annotations.limits, zone);
+    pub fn equipped(mut self, rule: &PathMatch, gear: &Gear<'_>) -> Self {
+        let users = gear.users;
+        self.limiter = limit::Limiter::of(&self.annotations.limits, gear.zone);
+        if rule.as_written().starts_with(redirect::CHALLENGES) {
+            return self;
+        }
+        let external = self.annotations.external.clone();
+        self.external = external.map(|auth| External { auth, allow_loopback: gear.allow_loopback });
         if let Some(auth) = &self.annotations.basic {
             let challenge = HeaderValue::from_str(&basic::challenge(&auth.realm)).ok();
             self.password = users.cloned().zip(challenge).map(|(users, challenge)| Password { users, challenge });
@@ -150,6 +254,7 @@ impl RoutePlan {
             compat: true,
             limiter: None,
             password: None,
+            external: None,
             body: None,
             https: redirect::Https::Either,
             rewrite: None,
@@ -171,6 +276,9 @@ impl RoutePlan {
         }
         if self.annotations.cors.as_ref().is_some_and(|cors| cors::is_preflight(cors, asked.request)) {
             return Ok(Verdict::NoContent);
+        }
+        if let Some(answer) = snippet::verdict(&self.annotations.steps, Level::Location, asked) {
+            return Ok(answer);
         }
         if let Some(to) = &self.annotations.redirect {
             return Ok(redirect::every(to, asked));
@@ -195,17 +303,41 @@ impl RoutePlan {
         limiter.admit(client, now).map_err(|_| fault)
     }
 
-    /// Whether a client may pass. Of address and password both have to be right, or, with `satisfy: any`, one.
-    pub fn admit(&self, client: Option<IpAddr>) -> Result<Admission<'_>, Fault> {
+    /// What is answered before anything else is looked at (`return` in a server snippet).
+    #[must_use]
+    pub fn server_answer(&self, asked: &Asked<'_>) -> Option<Verdict> {
+        snippet::verdict(&self.annotations.steps, Level::Server, asked)
+    }
+
+    /// What texts with variables come to; `None` if there are none.
+    #[must_use]
+    pub fn prepare(&self, asked: &Asked<'_>) -> Option<Box<Prepared>> {
+        let steps = &self.annotations.steps;
+        if steps.is_empty() && self.external.is_none() {
+            return None;
+        }
+        Some(Box::new(Prepared {
+            request: snippet::request_fields(steps, asked),
+            answer: snippet::answer_changes(steps, asked),
+            question: self.external.as_ref().map(|external| external::question(&external.auth, asked)),
+            admitted: snippet::admits(steps, asked),
+        }))
+    }
+
+    /// Whether a client may pass that no snippet denies (`admitted`). All guards have to agree, or, with
+    /// `satisfy: any`, one.
+    pub fn admit(&self, client: Option<IpAddr>, admitted: bool) -> Result<Admission<'_>, Fault> {
         let sources = &self.annotations.sources;
-        let is_listed = self.admits(client);
-        let any = self.annotations.any_guard;
+        let is_listed = admitted && self.admits(client);
         let has_sources = sources.allow.is_some() || !sources.deny.is_empty();
-        match &self.password {
-            Some(_) if any && is_listed && has_sources => Ok(Admission::Granted),
-            Some(password) if any || is_listed => Ok(Admission::Password(password)),
-            None if is_listed => Ok(Admission::Granted),
-            _ => Err(Fault::Forbidden),
+        let (password, external) = (self.password.as_ref(), self.external.as_ref());
+        let any = self.annotations.any_guard;
+        let asks = password.is_some() || external.is_some();
+        match (asks, any, is_listed) {
+            (true, true, true) if has_sources => Ok(Admission::Granted),
+            (true, true, _) | (true, false, true) => Ok(Admission::Ask(Guards { password, external, any })),
+            (false, _, true) => Ok(Admission::Granted),
+            (_, _, false) => Err(Fault::Forbidden),
         }
     }
 
@@ -213,6 +345,12 @@ impl RoutePlan {
     #[must_use]
     pub const fn hides_password(&self) -> bool {
         self.password.is_some()
+    }
+
+    /// Whether cookies of the service that decides who may come are passed on with every status.
+    #[must_use]
+    pub fn always_sets_cookies(&self) -> bool {
+        self.external.as_ref().is_some_and(|external| external.auth.always_set_cookie)
     }
 
     /// Whether answers are slowed down.
@@ -235,8 +373,11 @@ impl RoutePlan {
     }
 
     /// The path to ask an endpoint for instead of a normalised one; `None` if it stays.
-    pub fn rewrite(&self, path: &str) -> Result<Option<String>, Fault> {
-        self.rewrite.as_ref().map_or(Ok(None), |rewrite| rewrite.path(path))
+    pub fn rewrite(&self, asked: &Asked<'_>) -> Result<Option<String>, Fault> {
+        match self.rewrite.as_ref().map_or(Ok(None), |rewrite| rewrite.path(asked.path))? {
+            Some(path) => Ok(Some(path)),
+            None => snippet::rewrite(&self.annotations.steps, asked),
+        }
     }
 
     /// `X-Forwarded-Prefix`, if it depends on the path.

@@ -5,7 +5,7 @@ use config::annotation::{Redirect, RedirectTo, SslRedirect};
 use super::{Asked, Verdict};
 
 /// Rules below this path answer an ACME authority, which asks over HTTP (RFC 8555 §8.3).
-const CHALLENGES: &str = "/.well-known/acme-challenge";
+pub(super) const CHALLENGES: &str = "/.well-known/acme-challenge";
 
 /// Which schemes a route is served over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,6 +33,7 @@ fn judged(plan: &RoutePlan, line: &str, fields: &[(&'static str, &str)]) -> Resu
     let request = request(line, fields);
     let path = request.uri.path().to_owned();
     let client = Some("192.0.2.7".parse().unwrap());
+    let name = config::object::ObjectName::new("shop", "web");
     let verdict = plan.judge(&Asked {
         request: &request,
         authority: "A.example:8080",
@@ -41,9 +42,12 @@ fn judged(plan: &RoutePlan, line: &str, fields: &[(&'static str, &str)]) -> Resu
         tls: false,
         client,
         has_endpoints: true,
+        request_id: "0af7",
+        ingress: &name,
+        service: &name,
     })?;
     if verdict == Verdict::Pass {
-        plan.admit(client)?;
+        plan.admit(client, true)?;
     }
     Ok(verdict)
 }
@@ -99,7 +103,7 @@ fn the_first_that_objects_answers() {
         ("enable-cors", "true"),
         ("whitelist-source-range", "10.0.0.0/8"),
         ("temporal-redirect", "https://t.example/"),
-        ("auth-url", "https://auth.example/"),
+        ("auth-tls-secret", "ca"),
     ];
     let large = [("content-length", "1025")];
     for (skip, line, fields, expected) in [

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, REFERER, RETRY_AFTER, UPGRADE,
-    USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, REFERER, RETRY_AFTER, SET_COOKIE,
+    UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
@@ -17,19 +17,39 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::access_writer::Log;
+use super::auth::Asker;
 use super::guard::Verified;
 use super::proxy::{LocalRoute, Shared, conn};
 use super::upstream::Attempts;
 use super::wire::BodyFault;
-use crate::access::Entry;
+use crate::access::Entry as LogEntry;
 use crate::answer::Fault;
-use crate::filter::{Admission, Asked, Credentials, RoutePlan, Slot, Verdict, X_FORWARDED_PREFIX};
+use crate::filter::{
+    Admission, AnswerChange, Asked, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan,
+    Slot, Verdict, X_FORWARDED_PREFIX, is_common,
+};
 use crate::gate::GateError;
 use crate::gate::authority::Authority;
 use crate::{headers, path};
 
 /// The status in the log of a request whose client left before the answer; nginx's number.
 pub(super) const CLIENT_GONE: u16 = 499;
+
+/// Whom to ask who may come.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) verified: &'a Verified,
+    pub(super) asker: &'a Asker,
+}
+
+/// What becomes of a client at the door.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// It comes in.
+    In,
+    /// It is sent there to sign in.
+    SignIn(String),
+}
 
 /// What the hooks keep of a request.
 #[derive(Debug)]
@@ -46,6 +66,10 @@ pub(super) struct Exchange {
     prefix: Option<HeaderValue>,
     /// Counts the request for its address while it is under way.
     slot: Option<Slot>,
+    /// What texts with variables came to.
+    prepared: Option<Box<Prepared>>,
+    /// What the service said that decides who may come.
+    opinion: Option<Opinion>,
     /// `WWW-Authenticate` for a client that is not let in.
     challenge: Option<HeaderValue>,
     /// When the answer began to be sent, and how much of it was.
@@ -70,6 +94,8 @@ impl Exchange {
             rewritten: None,
             prefix: None,
             slot: None,
+            prepared: None,
+            opinion: None,
             challenge: None,
             sent: None,
             body: 0,
@@ -111,7 +137,7 @@ impl Exchange {
         let Some(plan) = &route.plan else {
             return if has_endpoints { Ok(Verdict::Pass) } else { Err(Fault::NoEndpoint) };
         };
-        let verdict = plan.judge(&Asked {
+        let asked = Asked {
             request,
             authority: &self.host,
             host: &host,
@@ -119,10 +145,18 @@ impl Exchange {
             tls: is_tls(session),
             client: client(session),
             has_endpoints,
-        })?;
+            request_id: &self.request_id,
+            ingress: &route.ingress,
+            service: route.service(),
+        };
+        if let Some(answer) = plan.server_answer(&asked) {
+            return Ok(answer);
+        }
+        self.prepared = plan.prepare(&asked);
+        let verdict = plan.judge(&asked)?;
         if verdict == Verdict::Pass {
             self.prefix = plan.prefix_for(&route.path, path.matched());
-            if let Some(path) = plan.rewrite(path.matched())? {
+            if let Some(path) = plan.rewrite(&asked)? {
                 self.rewritten = Some(with_query(&path));
             }
         }
@@ -134,12 +168,48 @@ impl Exchange {
         self.route.as_ref()?.route.plan.as_deref()
     }
 
-    /// Lets in who may come; `now` is in milliseconds.
-    pub(super) async fn enter(&mut self, session: &Session, verified: &Verified, now: u64) -> Result<(), Fault> {
-        let Some(plan) = self.route.as_ref().and_then(|local| local.route.plan.clone()) else { return Ok(()) };
+    /// Lets in who may come; `now` is in milliseconds. A client that is not known may be sent to a page to sign in.
+    pub(super) async fn enter(&mut self, session: &Session, asking: Asking<'_>, now: u64) -> Result<Entry, Fault> {
+        let Some(plan) = self.route.as_ref().and_then(|local| local.route.plan.clone()) else { return Ok(Entry::In) };
         let client = client(session);
         self.slot = plan.count(client, now)?;
-        let Admission::Password(password) = plan.admit(client)? else { return Ok(()) };
+        let admitted = self.prepared.as_ref().is_none_or(|prepared| prepared.admitted);
+        let Admission::Ask(guards) = plan.admit(client, admitted)? else { return Ok(Entry::In) };
+        match self.ask(session, asking, guards).await {
+            Ok(()) => Ok(Entry::In),
+            Err(fault) => {
+                let question = self.prepared.as_ref().and_then(|prepared| prepared.question.as_ref());
+                let signin = question.and_then(|question| question.signin.clone());
+                signin.filter(|_| fault == Fault::Unauthorized).map(Entry::SignIn).ok_or(fault)
+            }
+        }
+    }
+
+    /// Asks the guards in the order of nginx; of several refusals the one that a password can mend is told.
+    async fn ask(&mut self, session: &Session, asking: Asking<'_>, guards: Guards<'_>) -> Result<(), Fault> {
+        let mut refusal = None;
+        let mut note = |result: Result<(), Fault>| match result {
+            Ok(()) => Ok(guards.any),
+            Err(fault @ (Fault::Unauthorized | Fault::Forbidden)) if guards.any => {
+                refusal = refusal.filter(|known| *known == Fault::Unauthorized).or(Some(fault));
+                Ok(false)
+            }
+            Err(fault) => Err(fault),
+        };
+        if let Some(password) = guards.password
+            && note(self.ask_password(session, asking.verified, password).await)?
+        {
+            return Ok(());
+        }
+        if let Some(external) = guards.external
+            && note(self.ask_service(asking.asker, external).await)?
+        {
+            return Ok(());
+        }
+        refusal.map_or(Ok(()), Err)
+    }
+
+    async fn ask_password(&mut self, session: &Session, verified: &Verified, password: &Password) -> Result<(), Fault> {
         if let Some(who) = Credentials::of(&session.req_header().headers)
             && verified.check(&password.users, who).await?
         {
@@ -147,6 +217,20 @@ impl Exchange {
         }
         self.challenge = Some(password.challenge.clone());
         Err(Fault::Unauthorized)
+    }
+
+    async fn ask_service(&mut self, asker: &Asker, external: &External) -> Result<(), Fault> {
+        let question = self.prepared.as_ref().and_then(|prepared| prepared.question.as_ref());
+        let (opinion, result) = match asker.ask(external, question.ok_or(Fault::Internal)?).await? {
+            Decision::Pass(opinion) => (opinion, Ok(())),
+            Decision::Unknown(opinion, challenge) => {
+                self.challenge = challenge.or(self.challenge.take());
+                (opinion, Err(Fault::Unauthorized))
+            }
+            Decision::Forbidden | Decision::Failed => return Err(Fault::Forbidden),
+        };
+        self.opinion = Some(opinion);
+        result
     }
 
     /// How long to wait before more of the answer is sent.
@@ -173,6 +257,7 @@ impl Exchange {
     /// Sets the fields of an answer that annotations ask for.
     pub(super) fn decorate(&self, session: &Session, answer: &mut ResponseHeader) -> Result<()> {
         let Some(plan) = self.plan() else { return Ok(()) };
+        self.apply_changes(plan, answer)?;
         let Some(fields) = plan.answer_fields(&session.req_header().headers) else { return Ok(()) };
         for name in fields.remove {
             answer.remove_header(&name);
@@ -182,6 +267,24 @@ impl Exchange {
         }
         if fields.varies {
             answer.append_header(http::header::VARY, "Origin")?;
+        }
+        Ok(())
+    }
+
+    /// Makes the changes that snippets and the service ask for that decides who may come.
+    fn apply_changes(&self, plan: &RoutePlan, answer: &mut ResponseHeader) -> Result<()> {
+        let is_common = is_common(answer.status.as_u16());
+        let changes = self.prepared.iter().flat_map(|prepared| &prepared.answer);
+        for AnswerChange { name, value, adds, .. } in changes.filter(|change| change.always || is_common) {
+            match value {
+                Some(value) if *adds => drop(answer.append_header(name.clone(), value.clone())?),
+                Some(value) => answer.insert_header(name.clone(), value.clone())?,
+                None => drop(answer.remove_header(name)),
+            }
+        }
+        let passes = is_common || plan.always_sets_cookies();
+        for cookie in self.opinion.iter().flat_map(|opinion| &opinion.cookies).filter(|_| passes) {
+            answer.append_header(SET_COOKIE, cookie.clone())?;
         }
         Ok(())
     }
@@ -227,6 +330,13 @@ impl Exchange {
         for (name, value) in self.plan().into_iter().flat_map(RoutePlan::upstream_fields) {
             request.insert_header(name.clone(), value.clone())?;
         }
+        let prepared = self.prepared.iter().flat_map(|prepared| &prepared.request);
+        for (name, value) in prepared.chain(self.opinion.iter().flat_map(|opinion| &opinion.fields)) {
+            match value {
+                Some(value) => request.insert_header(name.clone(), value.clone())?,
+                None => drop(request.remove_header(name)),
+            }
+        }
         if let Some(prefix) = &self.prefix {
             request.insert_header(X_FORWARDED_PREFIX, prefix.clone())?;
         }
@@ -268,6 +378,21 @@ impl Exchange {
         session.write_response_body(Some(page.body.into()), true).await
     }
 
+    /// Answers with a text.
+    pub(super) async fn write_text(&mut self, session: &mut Session, status: u16, text: String) -> Result<()> {
+        self.status = status;
+        let is_head = session.req_header().method == http::Method::HEAD;
+        let mut head = ResponseHeader::build(status, Some(4))?;
+        head.insert_header(CONTENT_TYPE, "text/plain")?;
+        head.insert_header(CONTENT_LENGTH, text.len())?;
+        self.decorate(session, &mut head)?;
+        session.write_response_header(Box::new(head), is_head).await?;
+        if is_head {
+            return Ok(());
+        }
+        session.write_response_body(Some(text.into()), true).await
+    }
+
     /// Answers with a head alone.
     pub(super) async fn write_head(&mut self, session: &mut Session, status: u16, to: Option<&str>) -> Result<()> {
         self.status = status;
@@ -297,7 +422,7 @@ impl Exchange {
         let request = session.req_header();
         let text = |name| request.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let route = self.route.as_deref().map(|local| &*local.route);
-        log.write(&Entry {
+        log.write(&LogEntry {
             time: Timestamp::now(),
             client: client(session),
             method: request.method.as_str(),

@@ -15,6 +15,7 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
 mod access_writer;
+mod auth;
 mod conn;
 mod control;
 mod drain;

@@ -31,8 +31,9 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 use tokio::time::Instant;
 
 use super::access_writer::Log;
+use super::auth::Asker;
 use super::conn::Conn;
-use super::exchange::Exchange;
+use super::exchange::{Asking, Entry, Exchange};
 use super::guard::Verified;
 use super::upstream::{self, MAX_TRIES};
 use super::{Timeouts, exchange, response};
@@ -84,6 +85,7 @@ pub(super) struct Gateway {
     routes: Mutex<RouteCache>,
     log: Arc<Log>,
     verified: Verified,
+    asker: Asker,
     /// The zero of the clock that endpoints are told.
     epoch: Instant,
     draining: Arc<AtomicBool>,
@@ -129,7 +131,7 @@ impl Gateway {
         let routes = Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new() });
         let nobody = metrics.recorder(None);
         let shared = Arc::new(Shared { metrics, timeouts, nobody });
-        Self { shared, routes, log, verified: Verified::new(), epoch: Instant::now(), draining }
+        Self { shared, routes, log, verified: Verified::new(), asker: Asker::new(), epoch: Instant::now(), draining }
     }
 
     /// Set when the drain begins; answers then tell clients to close.
@@ -140,6 +142,11 @@ impl Gateway {
     /// Milliseconds on the clock that endpoints are told.
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whom to ask who may come.
+    const fn asking(&self) -> Asking<'_> {
+        Asking { verified: &self.verified, asker: &self.asker }
     }
 
     /// Milliseconds on the clock that all workers share; limits are counted by it.
@@ -201,10 +208,20 @@ impl ProxyHttp for Gateway {
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
         let headers = &session.req_header().headers;
         let fault = match exchange.accept(session, |host, path| self.find(host, path, headers)) {
-            Ok(Verdict::Pass) => match exchange.enter(session, &self.verified, self.wall()).await {
-                Ok(()) => return Ok(false),
+            Ok(Verdict::Pass) => match exchange.enter(session, self.asking(), self.wall()).await {
+                Ok(Entry::In) => return Ok(false),
+                Ok(Entry::SignIn(to)) => {
+                    self.close_if_draining(session);
+                    exchange.write_head(session, 302, Some(&to)).await?;
+                    return Ok(true);
+                }
                 Err(fault) => fault,
             },
+            Ok(Verdict::Answer(status, text)) => {
+                self.close_if_draining(session);
+                exchange.write_text(session, status, text).await?;
+                return Ok(true);
+            }
             Ok(Verdict::Redirect(status, to)) => {
                 self.close_if_draining(session);
                 exchange.write_head(session, status, Some(&to)).await?;

@@ -1,8 +1,10 @@
 //! What annotations ask for, through the proxy, beside nginx configured as ingress-nginx would.
 
 mod canary;
+mod external;
 mod guards;
 mod paths;
+mod snippets;
 
 use std::net::SocketAddr;
 

@@ -191,6 +191,19 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
             stream.write_all(b"220 mail.example.com ESMTP\r\n\r\n").await?;
             return Ok(false);
         }
+        "/auth" => {
+            let text = match request.field("cookie") {
+                Some(cookies) if cookies.contains("session=ok") => {
+                    "200 OK\r\nX-Auth-User: ann\r\nSet-Cookie: seen=1\r\nContent-Length: 2\r\n\r\nok"
+                }
+                Some(cookies) if cookies.contains("session=bad") => "403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+                Some(cookies) if cookies.contains("session=broken") => "500 Oops\r\nContent-Length: 0\r\n\r\n",
+                _ => {
+                    "401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: state=2\r\nContent-Length: 2\r\n\r\nno"
+                }
+            };
+            stream.write_all(format!("HTTP/1.1 {text}").as_bytes()).await?;
+        }
         "/held" => {
             release.notified().await;
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nreleased").await?;
