@@ -35,6 +35,7 @@ pub mod rate;
 pub mod reach;
 pub mod refusal;
 pub mod reserved;
+mod stale;
 pub mod tenancy;
 pub mod traps;
 mod vacancy;

@@ -22,6 +22,7 @@ use crate::arp::MacAddr;
 use crate::claim::{self, Claim, Family, Standing};
 use crate::refusal::Refusal;
 use crate::reserved::{self, Holder, Reserved};
+use crate::stale;
 
 /// What the plan depends on besides the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +157,7 @@ pub fn plan(snapshot: &Snapshot, options: &PlanOptions) -> Plan {
     }
     plan.pools = usage(&snapshot.pools, &plan.services);
     plan.report.events.extend(orphans_event(&plan.orphaned, snapshot, options));
+    plan.report.events.extend(stale::event(snapshot, &options.config_map));
     plan
 }
 

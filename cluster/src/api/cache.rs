@@ -76,6 +76,11 @@ impl Cache {
         Self { folder, cluster: digest(cluster.as_bytes()), config_map }
     }
 
+    /// What is said of the state of another cluster.
+    pub(super) fn foreign(&self) -> CacheError {
+        CacheError::Foreign { path: self.path() }
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join(NAME)
     }
@@ -91,7 +96,7 @@ impl Cache {
             return Err(corrupt(format!("format {}", head.format)));
         }
         if head.cluster != self.cluster {
-            return Err(CacheError::Foreign { path });
+            return Err(self.foreign());
         }
         if head.sha256 != digest(body.as_bytes()) {
             return Err(corrupt("its checksum is wrong".into()));

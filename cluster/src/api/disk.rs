@@ -1,7 +1,9 @@
 //! When the state on disk is used, and when it is replaced.
 //!
 //! It is used once, if the API server has not told everything within a moment after the start; nothing is written to
-//! the API server by it, since nobody leads before everything was read. Saving is done in a thread of its own.
+//! the API server by it, since nobody leads before everything was read. As soon as the API server has told a namespace
+//! `kube-system` of another UID, another cluster lives at its address and nothing of the old one is used any more.
+//! Saving is done in a thread of its own.
 
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
@@ -27,8 +29,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) struct Disk {
     cache: Cache,
     spacing: Duration,
-    /// What was found at the start, and when to use it.
-    found: Option<(Snapshot, Instant)>,
+    found: Found,
+    /// The UID of the cluster that was found, as far as it is known.
+    cluster_uid: Option<String>,
     /// The generation that is saved or being saved.
     saved: Option<u64>,
     /// When the next change may be saved.
@@ -37,6 +40,16 @@ pub(super) struct Disk {
     due: Option<Instant>,
     saving: Option<JoinHandle<Result<(), CacheError>>>,
     problem: Option<String>,
+}
+
+/// What was found at the start.
+enum Found {
+    /// Nothing that may be used, now or any more.
+    Nothing,
+    /// It is used if the API server has not told everything by then.
+    Waiting(Box<Snapshot>, Instant),
+    /// It is in use.
+    Used,
 }
 
 impl Disk {
@@ -50,14 +63,42 @@ impl Disk {
         if let Some(problem) = &problem {
             warn!("{problem}");
         }
-        let found = found.map(|snapshot| (snapshot, now + timing.patience));
+        let cluster_uid = found.as_ref().and_then(uid_of_cluster).map(str::to_owned);
+        let waiting = |snapshot| Found::Waiting(Box::new(snapshot), now + timing.patience);
+        let found = found.map_or(Found::Nothing, waiting);
         let spacing = timing.save;
-        Self { cache, spacing, found, saved: None, not_before: now, due: None, saving: None, problem }
+        Self { cache, spacing, found, cluster_uid, saved: None, not_before: now, due: None, saving: None, problem }
     }
 
-    /// The state from disk, once, when the API server has taken too long.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Snapshot> {
-        let (mut snapshot, _) = self.found.take_if(|(_, at)| *at <= now)?;
+    /// What to publish while the API server, which has told `live` so far, has not told everything: the state from
+    /// disk, once, when that takes too long; nothing at all, if that was in use and turns out to be another cluster's.
+    pub(super) fn take(&mut self, live: &Snapshot, now: Instant) -> Option<Snapshot> {
+        let is_foreign =
+            uid_of_cluster(live).is_some_and(|uid| self.cluster_uid.as_deref().is_some_and(|it| it != uid));
+        match std::mem::replace(&mut self.found, Found::Nothing) {
+            Found::Waiting(..) if is_foreign => {
+                self.complain(self.cache.foreign().to_string());
+                None
+            }
+            Found::Used if is_foreign => {
+                let why = self.cache.foreign().to_string();
+                self.complain(why.clone());
+                // Saved, so that nothing is given by it.
+                let saved = Some(SystemTime::now());
+                Some(Snapshot { saved, problems: Arc::new(vec![warning(why)]), ..Snapshot::default() })
+            }
+            Found::Waiting(snapshot, at) if at <= now => {
+                self.found = Found::Used;
+                Some(Self::in_use(*snapshot))
+            }
+            found => {
+                self.found = found;
+                None
+            }
+        }
+    }
+
+    fn in_use(mut snapshot: Snapshot) -> Snapshot {
         let age = snapshot.saved.and_then(|saved| Timestamp::try_from(saved).ok());
         let when = age.map(|saved| format!(" of {saved}")).unwrap_or_default();
         let message = format!(
@@ -66,12 +107,17 @@ impl Disk {
         );
         warn!("{message}");
         Arc::make_mut(&mut snapshot.problems).push(warning(message));
-        Some(snapshot)
+        snapshot
+    }
+
+    fn complain(&mut self, problem: String) {
+        warn!("{problem}");
+        self.problem = Some(problem);
     }
 
     /// Saves what is published, if it is time to.
     pub(super) fn keep(&mut self, mirror: &Mirror, now: Instant) {
-        self.found = None;
+        self.found = Found::Nothing;
         let Some(snapshot) = mirror.snapshot().filter(|snapshot| self.saved != Some(snapshot.generation)) else {
             return;
         };
@@ -91,7 +137,10 @@ impl Disk {
 
     /// When to act although nothing happens.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let found = self.found.as_ref().map(|(_, at)| *at);
+        let found = match self.found {
+            Found::Waiting(_, at) => Some(at),
+            Found::Nothing | Found::Used => None,
+        };
         [found, self.due].into_iter().flatten().filter(|at| *at > now).min()
     }
 
@@ -124,6 +173,12 @@ impl Disk {
     pub(super) fn problem(&self) -> Option<Problem> {
         self.problem.clone().map(warning)
     }
+}
+
+/// What tells a cluster from another at the same address: the UID of the namespace that every cluster has from its
+/// beginning.
+fn uid_of_cluster(snapshot: &Snapshot) -> Option<&str> {
+    snapshot.namespaces.get(&ObjectName::new("", "kube-system"))?.metadata.uid.as_deref()
 }
 
 fn warning(message: String) -> Problem {

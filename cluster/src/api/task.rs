@@ -6,10 +6,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::diagnostic::{Problem, Severity};
-use config::object::{Kind, ObjectName, ObjectRef};
-use config::report::{Event, Report};
-use config::snapshot::Snapshot;
+use config::object::Kind;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -59,9 +56,6 @@ pub(super) struct Task {
     candidate: Option<Candidate>,
     running: Option<JoinHandle<()>>,
     stop_lease: CancellationToken,
-    config_map: ObjectName,
-    /// What this source itself has to tell.
-    own: Report,
     outputs: Outputs,
     reports: Inputs,
     /// Trouble that was logged: that of a collection, or of the server.
@@ -115,7 +109,7 @@ impl Task {
             Disk::open(folder, connection.cluster(), options.config_map.clone(), options.timing, Instant::now())
         });
         Self {
-            mirror: Mirror::new(sources, options.config_map.clone()),
+            mirror: Mirror::new(sources, options.config_map),
             news,
             relist,
             debounce: Debounce::new(QUIET, SPACING.0),
@@ -130,8 +124,6 @@ impl Task {
             candidate: (options.mode == Mode::Appliance).then_some(candidate),
             running: None,
             stop_lease,
-            config_map: options.config_map,
-            own: Report::default(),
             outputs,
             reports,
             sayings: Sayings::default(),
@@ -201,7 +193,7 @@ impl Task {
         self.stand();
         if self.standing == Standing::Leader {
             let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));
-            self.writer.step(&self.mirror, &reports, &self.own, now);
+            self.writer.step(&self.mirror, &reports, now);
         }
         let disk = self.disk.iter().filter_map(Disk::problem);
         let problems =
@@ -238,7 +230,6 @@ impl Task {
         self.published = Some(now);
         self.pace.done(now);
         self.metrics.saved_state.set(0);
-        self.own = self.own_report(&snapshot);
         self.outputs.snapshots.send_replace(Some(snapshot));
     }
 
@@ -247,7 +238,7 @@ impl Task {
         let Some(disk) = &mut self.disk else { return };
         if self.published.is_some() {
             disk.keep(&self.mirror, now);
-        } else if let Some(mut snapshot) = disk.take(now) {
+        } else if let Some(mut snapshot) = disk.take(self.mirror.next(), now) {
             snapshot.generation = self.mirror.skip_generation();
             self.metrics.saved_state.set(1);
             self.outputs.snapshots.send_replace(Some(Arc::new(snapshot)));
@@ -279,26 +270,6 @@ impl Task {
 
     fn has_nothing_to_write(&self) -> bool {
         self.standing != Standing::Leader || self.writer.is_idle()
-    }
-
-    /// That the address configuration is not what is in use, as an event on its `ConfigMap`.
-    fn own_report(&self, snapshot: &Snapshot) -> Report {
-        let mut report = Report { generation: snapshot.generation, ..Report::default() };
-        let object = ObjectRef::new(Kind::ConfigMap, self.config_map.clone());
-        if !snapshot.pools_stale || !snapshot.config_maps.contains_key(&object.name) {
-            return report;
-        }
-        let ours = |problem: &&Problem| problem.severity == Severity::Error && problem.object.as_ref() == Some(&object);
-        let problems: Vec<&Problem> = snapshot.problems.iter().filter(ours).collect();
-        if let Some(first) = problems.first() {
-            let more = match problems.len() - 1 {
-                0 => String::new(),
-                more => format!(" (and {more} more)"),
-            };
-            let message = format!("{}: {}{more}", first.field, first.message);
-            report.events.push(Event { object, severity: Some(Severity::Error), reason: "ConfigStale", message });
-        }
-        report
     }
 
     /// Says once a minute what lasts, and how often it was tried.

@@ -163,7 +163,7 @@ impl Writer {
     }
 
     /// Plans and starts what is due at `now`.
-    pub(super) fn step(&mut self, mirror: &Mirror, reports: &[Arc<Report>; 3], own: &Report, now: Instant) {
+    pub(super) fn step(&mut self, mirror: &Mirror, reports: &[Arc<Report>; 3], now: Instant) {
         let Some(snapshot) = mirror.snapshot() else { return };
         self.look(mirror);
         if self.told == Told::Unknown && self.may_send(now) {
@@ -171,7 +171,7 @@ impl Writer {
         }
         if self.round.is_empty() && self.in_flight == 0 && !self.awaits_sight() && self.is_news(snapshot, reports, now)
         {
-            self.plan(snapshot, mirror, reports, own, now);
+            self.plan(snapshot, mirror, reports, now);
         }
         while let Some(write) = self.affordable(now) {
             self.start_status(write);
@@ -236,7 +236,7 @@ impl Writer {
         !same || planned.more || planned.again.is_some_and(|again| again <= now)
     }
 
-    fn plan(&mut self, snapshot: &Snapshot, mirror: &Mirror, reports: &[Arc<Report>; 3], own: &Report, now: Instant) {
+    fn plan(&mut self, snapshot: &Snapshot, mirror: &Mirror, reports: &[Arc<Report>; 3], now: Instant) {
         let refs = reports.each_ref().map(AsRef::as_ref);
         let presence = |object: &ObjectRef| mirror.presence(object);
         let Plan { writes, refusals } = plan::plan(snapshot, &refs, self.oldest, presence, Timestamp::now());
@@ -253,7 +253,7 @@ impl Writer {
                 Due::At(_) => self.round.push_back(write),
             }
         }
-        let events = refs.into_iter().chain([own]).flat_map(|report| &report.events);
+        let events = refs.into_iter().flat_map(|report| &report.events);
         if self.told == Told::Known {
             self.events.hold(events.filter(|event| !plan::is_about_assignment(event)));
         }
