@@ -13,6 +13,7 @@
 
 pub mod allocator;
 pub mod announcer;
+mod apply;
 pub mod arp;
 pub mod candidates;
 pub mod claim;

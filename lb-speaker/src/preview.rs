@@ -21,6 +21,7 @@ use config::report;
 use config::snapshot::{Objects, Snapshot};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus};
 
+use crate::apply;
 use crate::plan::{self, Plan, PlanOptions, Planned};
 
 /// What is to be changed.
@@ -139,19 +140,23 @@ fn changed(settled: &Snapshot, candidate: Candidate<'_>) -> Snapshot {
     next
 }
 
-/// A manifest as the API server would store it over `live`: with the status, and with the cluster addresses unless the
-/// manifest has its own or wants other families.
+/// A manifest as it would be stored once it is applied over `live`: with the status, with what others than the manifest
+/// have set, and with the cluster addresses unless the manifest wants other families.
 fn applied(manifest: &Service, live: Option<&Arc<Service>>) -> Service {
-    let mut service = manifest.clone();
-    service.status = live.and_then(|live| live.status.clone());
-    if let (Some(spec), Some(before)) = (&mut service.spec, live.and_then(|live| live.spec.as_ref())) {
-        let other_policy = spec.ip_family_policy.is_some() && spec.ip_family_policy != before.ip_family_policy;
-        let other_families = spec.ip_families.is_some() && spec.ip_families != before.ip_families;
-        if spec.cluster_ip.is_none() && spec.cluster_ips.is_none() && !other_policy && !other_families {
-            spec.cluster_ip.clone_from(&before.cluster_ip);
-            spec.cluster_ips.clone_from(&before.cluster_ips);
-            spec.ip_families.clone_from(&before.ip_families);
-            spec.ip_family_policy.clone_from(&before.ip_family_policy);
+    let Some(live) = live else { return Service { status: None, ..manifest.clone() } };
+    let annotations = live.metadata.annotations.as_ref();
+    let last = annotations.and_then(|it| serde_json::from_str(it.get(apply::LAST_APPLIED)?).ok()).unwrap_or_default();
+    let value = |service: &Service| serde_json::to_value(service).unwrap_or_default();
+    let merged = apply::merge(&value(live), &last, &value(manifest));
+    // Two Services make one; were it not so, what the manifest says would count.
+    let mut service: Service = serde_json::from_value(merged).unwrap_or_else(|_| manifest.clone());
+    service.status.clone_from(&live.status);
+    if let (Some(spec), Some(before), Some(wanted)) = (&mut service.spec, &live.spec, &manifest.spec) {
+        let other_policy = wanted.ip_family_policy.is_some() && wanted.ip_family_policy != before.ip_family_policy;
+        let other_families = wanted.ip_families.is_some() && wanted.ip_families != before.ip_families;
+        if other_policy || other_families {
+            spec.cluster_ip.clone_from(&wanted.cluster_ip);
+            spec.cluster_ips.clone_from(&wanted.cluster_ips);
         }
     }
     service

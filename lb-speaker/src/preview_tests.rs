@@ -99,8 +99,10 @@ fn a_change_of_pools_is_told_service_by_service() {
 
 #[test]
 fn a_change_of_services_is_told_too() {
-    let live =
-        live(vec![("a", balanced(&["192.0.2.1"])), ("waits", service("LoadBalancer", Some("203.0.113.1"), &[]))]);
+    let mut waits = service("LoadBalancer", Some("203.0.113.1"), &[]);
+    let applied = "{\"spec\":{\"loadBalancerIP\":\"203.0.113.1\"}}";
+    waits.metadata.annotations = Some([(apply::LAST_APPLIED.to_owned(), applied.to_owned())].into());
+    let live = live(vec![("a", balanced(&["192.0.2.1"])), ("waits", waits)]);
     for (what, list, expected) in [
         ("a new one", vec![("b", balanced(&[]))], vec!["b served: gets 192.0.2.2 of pool lan"]),
         (
@@ -194,6 +196,50 @@ proptest! {
                 }
             }
             prop_assert_eq!(expected, ips(&after).into_iter().collect(), "{}: {:?}", name, effects.get(name));
+        }
+    }
+}
+
+#[test]
+fn an_annotation_set_by_hand_stays_and_one_that_was_applied_goes_with_the_manifest() {
+    let asks = "metallb.io/loadBalancerIPs";
+    let annotated = |mut service: Service, annotations: &[(&str, &str)]| {
+        let pairs = annotations.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
+        service.metadata.annotations = Some(pairs.collect());
+        service
+    };
+    let last = format!("{{\"metadata\":{{\"annotations\":{{\"{asks}\":\"192.0.2.5\"}}}}}}");
+    let by_hand = annotated(balanced(&["192.0.2.5"]), &[(asks, "192.0.2.5")]);
+    let applied = annotated(balanced(&["192.0.2.5"]), &[(asks, "192.0.2.5"), (apply::LAST_APPLIED, &last)]);
+    let moved = annotated(balanced(&[]), &[(asks, "192.0.2.6")]);
+    let pool = |name: &str| annotated(balanced(&[]), &[("metallb.io/address-pool", name)]);
+    for (what, held, manifest, expected) in [
+        ("plain over one set by hand", &by_hand, balanced(&[]), &[][..]),
+        ("plain over an applied one", &applied, balanced(&[]), &[]),
+        ("another address", &by_hand, moved, &["web renumbered: gets 192.0.2.6 of pool lan instead of 192.0.2.5"]),
+        ("its own pool besides", &by_hand, pool("lan"), &[]),
+        (
+            "a pool that does not have what was asked by hand",
+            &by_hand,
+            pool("far"),
+            &[
+                "web freed: loses 192.0.2.5; refused: is refused: requested loadBalancer IP(s) [192.0.2.5] is not compatible",
+            ],
+        ),
+        (
+            "a pool instead of what was applied",
+            &applied,
+            pool("far"),
+            &["web renumbered: gets 198.51.100.1 of pool far instead of 192.0.2.5"],
+        ),
+    ] {
+        let mut live = live(vec![("web", held.clone())]);
+        live.pools = pools(&[("lan", "192.0.2.1", "192.0.2.9"), ("far", "198.51.100.1", "198.51.100.9")]);
+        let changed = services(vec![("web", manifest)]);
+        let told = told(&live, Candidate { pools: None, services: &changed }, &PlanOptions::default());
+        assert_eq!(told.len(), expected.len(), "{what}: {told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{what}: {told}");
         }
     }
 }

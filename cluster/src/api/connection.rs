@@ -38,10 +38,11 @@ const LONGEST_REFUSAL: usize = 64 * 1024;
 pub enum Access {
     /// As the Pod we run in.
     InCluster,
-    /// By a kubeconfig file.
+    /// By a kubeconfig.
     Kubeconfig {
-        /// The file.
-        path: PathBuf,
+        /// Its files, merged as kubectl does: who says something first is right, and of several those that are missing
+        /// or empty are passed over.
+        paths: Vec<PathBuf>,
         /// The context to use instead of the current one.
         context: Option<String>,
     },
@@ -177,19 +178,37 @@ impl Connection {
 async fn connect(access: &Access) -> Result<(Client, String), ApiError> {
     let config = match access {
         Access::InCluster => Config::incluster().map_err(|error| ApiError::InCluster(error.to_string()))?,
-        Access::Kubeconfig { path, context } => {
-            let failed = |error: kube::config::KubeconfigError| ApiError::Kubeconfig {
-                path: path.clone(),
-                cause: cause(&error),
-            };
+        Access::Kubeconfig { paths, context } => {
             let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-            let text = Kubeconfig::read_from(path).map_err(failed)?;
-            Config::from_custom_kubeconfig(text, &options).await.map_err(failed)?
+            let merged = kubeconfig(paths)?;
+            let failed = |error| ApiError::Kubeconfig { path: shown(paths).into(), cause: cause(&error) };
+            Config::from_custom_kubeconfig(merged, &options).await.map_err(failed)?
         }
     };
     let cluster = format!("{} {:?}", config.cluster_url, config.root_cert);
     let client = client(&config).map_err(|error| ApiError::Credentials(cause(&error)))?;
     Ok((client, cluster))
+}
+
+/// The files as one; paths in each are relative to it.
+fn kubeconfig(paths: &[PathBuf]) -> Result<Kubeconfig, ApiError> {
+    let has_text = |path: &&PathBuf| std::fs::metadata(path).is_ok_and(|found| found.len() > 0);
+    let mut used: Vec<&PathBuf> = paths.iter().filter(|path| paths.len() == 1 || has_text(path)).collect();
+    if used.is_empty() {
+        used.extend(paths.first());
+    }
+    let mut merged = Kubeconfig::default();
+    for path in used {
+        let failed =
+            |error: kube::config::KubeconfigError| ApiError::Kubeconfig { path: path.clone(), cause: cause(&error) };
+        merged = merged.merge(Kubeconfig::read_from(path).map_err(failed)?).map_err(failed)?;
+    }
+    Ok(merged)
+}
+
+/// Paths as they stand in `KUBECONFIG`.
+fn shown(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(":")
 }
 
 /// A client without kube's own retries and its log line for every failure.
@@ -270,6 +289,33 @@ fn cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_kubeconfigs_are_merged_as_kubectl_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let clusters = "clusters: [{name: c, cluster: {server: https://one.example}}]\n";
+        let head = "apiVersion: v1\nkind: Config\n";
+        let first = file("first", &format!("{head}{clusters}contexts: [{{name: x, context: {{cluster: c}}}}]\n"));
+        let second = format!("{head}current-context: x\n{}", clusters.replace("one", "two"));
+        let second = file("second", &second);
+        let (missing, empty) = (folder.path().join("missing"), file("empty", ""));
+        let merged = kubeconfig(&[missing.clone(), first, empty, second]).unwrap();
+        assert_eq!(
+            (merged.current_context.as_deref(), merged.contexts.len(), merged.clusters.len()),
+            (Some("x"), 1, 1)
+        );
+        let server = merged.clusters[0].cluster.as_ref().unwrap().server.as_deref();
+        assert_eq!(server, Some("https://one.example"), "who says it first is right");
+        for paths in [vec![missing.clone()], vec![missing.clone(), missing.clone()]] {
+            let error = kubeconfig(&paths).unwrap_err().to_string();
+            assert!(error.contains(&missing.display().to_string()), "{error}");
+        }
+    }
 
     #[test]
     fn a_request_is_counted_in_the_words_of_rbac() {

@@ -27,6 +27,16 @@ pub(super) enum Keys {
     All,
 }
 
+/// What becomes of the long annotation in which kubectl keeps what was applied last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Applied {
+    /// Nobody reads it.
+    #[default]
+    Dropped,
+    /// It says what another apply would take away.
+    Kept,
+}
+
 /// One collection that is watched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Source {
@@ -39,12 +49,14 @@ pub(super) struct Source {
     pub(super) name: Option<Arc<str>>,
     /// What is kept of Secrets.
     pub(super) keys: Keys,
+    /// Whether it is kept what was applied last.
+    pub(super) applied: Applied,
 }
 
 impl Source {
     /// All objects of a kind.
     pub(super) const fn all(kind: Kind) -> Self {
-        Self { kind, namespace: None, fields: None, name: None, keys: Keys::Known }
+        Self { kind, namespace: None, fields: None, name: None, keys: Keys::Known, applied: Applied::Dropped }
     }
 
     /// One Secret, unless it is of the type that is read as a collection.
@@ -103,14 +115,14 @@ pub(super) struct Malformed {
 pub(super) fn decode(source: &Source, text: &str) -> Result<(ObjectName, Object), Option<Malformed>> {
     let kind = source.kind;
     let read = match kind {
-        Kind::ConfigMap => typed::<ConfigMap>(text, Object::ConfigMap),
-        Kind::EndpointSlice => typed::<EndpointSlice>(text, Object::EndpointSlice),
-        Kind::Ingress => typed::<Ingress>(text, Object::Ingress),
-        Kind::IngressClass => typed::<IngressClass>(text, Object::IngressClass),
-        Kind::Namespace => typed::<Namespace>(text, Object::Namespace),
-        Kind::Node => typed::<Node>(text, Object::Node),
-        Kind::Secret => typed::<Secret>(text, Object::Secret),
-        Kind::Service => typed::<Service>(text, Object::Service),
+        Kind::ConfigMap => typed::<ConfigMap>(text, source, Object::ConfigMap),
+        Kind::EndpointSlice => typed::<EndpointSlice>(text, source, Object::EndpointSlice),
+        Kind::Ingress => typed::<Ingress>(text, source, Object::Ingress),
+        Kind::IngressClass => typed::<IngressClass>(text, source, Object::IngressClass),
+        Kind::Namespace => typed::<Namespace>(text, source, Object::Namespace),
+        Kind::Node => typed::<Node>(text, source, Object::Node),
+        Kind::Secret => typed::<Secret>(text, source, Object::Secret),
+        Kind::Service => typed::<Service>(text, source, Object::Service),
     };
     match read {
         Ok((name, mut object)) => {
@@ -124,13 +136,13 @@ pub(super) fn decode(source: &Source, text: &str) -> Result<(ObjectName, Object)
     }
 }
 
-fn typed<T>(text: &str, wrap: fn(Arc<T>) -> Object) -> Result<(ObjectName, Object), serde_json::Error>
+fn typed<T>(text: &str, source: &Source, wrap: fn(Arc<T>) -> Object) -> Result<(ObjectName, Object), serde_json::Error>
 where
     T: DeserializeOwned + Metadata<Ty = ObjectMeta>,
 {
     let mut object: T = serde_json::from_str(text)?;
     let meta = object.metadata_mut();
-    trim::metadata(meta);
+    trim::metadata(meta, source.applied);
     let name = ObjectName::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     Ok((name, wrap(Arc::new(object))))
 }

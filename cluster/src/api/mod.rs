@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Cluster, ClusterMetrics, thread};
 pub use connection::Access;
 use connection::Connection;
-use kinds::{Source, TLS};
+use kinds::{Applied, Source, TLS};
 use task::Task;
 
 /// What to read, and as whom to write.
@@ -205,10 +205,16 @@ impl ApiOptions {
     fn sources(&self) -> Vec<Source> {
         let plain =
             [Kind::Node, Kind::Service, Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Namespace];
-        let plain = if self.mode == Mode::Observer { &plain[..2] } else { &plain[..] };
+        let (plain, applied) = match self.mode {
+            Mode::Observer => (&plain[..2], Applied::Kept),
+            Mode::Appliance => (&plain[..], Applied::Dropped),
+        };
         let within = self.watch_namespace.as_deref().map(Arc::<str>::from);
-        let source =
-            |kind: Kind| Source { namespace: within.clone().filter(|_| kind.is_namespaced()), ..Source::all(kind) };
+        let source = |kind: Kind| Source {
+            namespace: within.clone().filter(|_| kind.is_namespaced()),
+            applied,
+            ..Source::all(kind)
+        };
         let mut sources: Vec<Source> = plain.iter().copied().map(source).collect();
         sources.push(Source {
             kind: Kind::ConfigMap,

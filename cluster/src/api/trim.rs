@@ -7,26 +7,27 @@ use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::sync::Arc;
 
-use super::kinds::Keys;
+use super::kinds::{Applied, Keys};
 
 /// Annotations that are long, or change without meaning anything to us.
-const ANNOTATIONS: [&str; 3] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "endpoints.kubernetes.io/last-change-trigger-time",
-    "control-plane.alpha.kubernetes.io/leader",
-];
+const ANNOTATIONS: [&str; 2] =
+    ["endpoints.kubernetes.io/last-change-trigger-time", "control-plane.alpha.kubernetes.io/leader"];
+
+/// What kubectl applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The keys of a Secret that have a meaning: a certificate and its key, whom to trust and whom no more, users.
 const SECRET_KEYS: [&str; 5] = ["tls.crt", "tls.key", "ca.crt", "ca.crl", "auth"];
 
 /// Trims the metadata of any object.
-pub(super) fn metadata(metadata: &mut ObjectMeta) {
+pub(super) fn metadata(metadata: &mut ObjectMeta, applied: Applied) {
     metadata.managed_fields = None;
     metadata.owner_references = None;
     metadata.self_link = None;
     metadata.generate_name = None;
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|name, _| !ANNOTATIONS.contains(&name.as_str()));
+        let goes = |name: &str| ANNOTATIONS.contains(&name) || (name == LAST_APPLIED && applied == Applied::Dropped);
+        annotations.retain(|name, _| !goes(name));
         if annotations.is_empty() {
             metadata.annotations = None;
         }
@@ -83,7 +84,7 @@ mod tests {
         });
         let mut node: Node = serde_json::from_value(node).unwrap();
         let slice: Arc<EndpointSlice> = Arc::new(serde_json::from_value(slice).unwrap());
-        metadata(&mut node.metadata);
+        metadata(&mut node.metadata, Applied::Dropped);
         let (mut trimmed, mut same) = (Object::Node(Arc::new(node)), Object::EndpointSlice(Arc::clone(&slice)));
         object(&mut trimmed, Keys::Known);
         object(&mut same, Keys::Known);
@@ -105,7 +106,10 @@ mod tests {
             resource_version: Some("7".into()),
             ..ObjectMeta::default()
         };
-        metadata(&mut meta);
+        let mut kept = meta.clone();
+        metadata(&mut kept, Applied::Kept);
+        assert_eq!(kept.annotations.as_ref().map(std::collections::BTreeMap::len), Some(2), "for who is to merge");
+        metadata(&mut meta, Applied::Dropped);
         assert_eq!(meta.managed_fields, None);
         assert_eq!(meta.annotations.unwrap().into_keys().collect::<Vec<_>>(), ["metallb.io/address-pool"]);
         assert_eq!(meta.resource_version.as_deref(), Some("7"));

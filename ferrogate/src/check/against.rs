@@ -148,7 +148,16 @@ fn access(args: &AgainstArgs) -> Result<Access, AgainstError> {
     if args.kubeconfig.is_none() && variable("KUBERNETES_SERVICE_HOST").is_some() {
         return Ok(Access::InCluster);
     }
-    let usual = || variable("KUBECONFIG").or_else(|| Some(variable("HOME")?.join(".kube/config")));
-    let path = args.kubeconfig.clone().or_else(usual).ok_or(AgainstError::NoCluster)?;
-    Ok(Access::Kubeconfig { path, context: args.kube_context.clone() })
+    // As kubectl: a flag names one file, the variable a list of them.
+    let listed = || {
+        let paths = variable("KUBECONFIG").map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
+        paths.into_iter().flatten().filter(|path| !path.as_os_str().is_empty()).collect::<Vec<_>>()
+    };
+    let paths = args.kubeconfig.clone().map_or_else(listed, |path| vec![path]);
+    let home = || variable("HOME").map(|home| home.join(".kube/config"));
+    let paths = if paths.is_empty() { home().into_iter().collect() } else { paths };
+    if paths.is_empty() {
+        return Err(AgainstError::NoCluster);
+    }
+    Ok(Access::Kubeconfig { paths, context: args.kube_context.clone() })
 }

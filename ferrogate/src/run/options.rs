@@ -42,7 +42,7 @@ impl Source {
                 let (manifests, identity) = (manifests.clone(), node.to_owned());
                 return Ok(Self::Dir(DirOptions { manifests, state, config_map, identity }));
             }
-            (None, Some(path)) => Access::Kubeconfig { path: path.clone(), context: args.kube_context.clone() },
+            (None, Some(path)) => Access::Kubeconfig { paths: vec![path.clone()], context: args.kube_context.clone() },
             (None, None) if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => Access::InCluster,
             (None, None) => return Err(RunError::NoSource),
         };
@@ -84,7 +84,10 @@ impl fmt::Display for Source {
             }
             Self::Api(options) => match &options.access {
                 Access::InCluster => f.write_str("the cluster around us"),
-                Access::Kubeconfig { path, .. } => write!(f, "the cluster of {}", path.display()),
+                Access::Kubeconfig { paths, .. } => {
+                    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                    write!(f, "the cluster of {}", paths.join(":"))
+                }
             },
         }
     }
