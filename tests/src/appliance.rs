@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::client::{Response, Target};
 use crate::metrics::Metrics;
-use crate::wait::until;
+use crate::wait::{PATIENCE, until, within};
 use crate::{binary, loopback};
 
 /// How an appliance is to be started.
@@ -132,7 +133,12 @@ pub struct Appliance {
 impl Appliance {
     /// Waits until `/readyz` says so.
     pub async fn ready(&mut self) {
-        until("readiness", async || {
+        self.ready_within(PATIENCE).await;
+    }
+
+    /// As [`Self::ready`], with another limit.
+    pub async fn ready_within(&mut self, limit: Duration) {
+        within(limit, "readiness", async || {
             if let Some(status) = self.process.ended() {
                 panic!("the appliance ended with {status} before it was ready");
             }

@@ -25,5 +25,6 @@ pub mod metrics;
 pub mod netns;
 pub mod real;
 pub mod snooping;
+pub mod source;
 pub mod upstream;
 pub mod wait;

@@ -7,18 +7,18 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// How many addresses one test process may take.
-const PER_PROCESS: u16 = 256;
+const PER_PROCESS: u16 = 512;
 
 /// An address of 127.64.0.0/10 that nobody else has: the process picks a block by its id, each call the next of it.
 ///
 /// # Panics
-/// After 256 calls in one process.
+/// After 512 calls in one process.
 #[must_use]
 pub fn address() -> Ipv4Addr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let index = NEXT.fetch_add(1, Ordering::Relaxed);
     assert!(index < PER_PROCESS, "a test process may take {PER_PROCESS} loopback addresses");
-    let block = std::process::id() % (1 << 14);
+    let block = std::process::id() % (1 << 13);
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 64, 0, 0)) + block * u32::from(PER_PROCESS) + u32::from(index))
 }
 

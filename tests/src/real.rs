@@ -30,6 +30,14 @@ const START: Duration = Duration::from_mins(1);
 const LIMIT: Duration = Duration::from_secs(30);
 /// Where Services get their cluster IPs.
 const SERVICES: &str = "10.96.0.0/16";
+/// What it makes for itself some time after it is ready.
+const OWN: [&str; 5] = [
+    "/api/v1/namespaces/kube-system",
+    "/api/v1/namespaces/kube-public",
+    "/api/v1/namespaces/kube-node-lease",
+    "/api/v1/namespaces/default/services/kubernetes",
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+];
 const ADMIN: &str = "admin-token";
 
 /// The folder of the programs, if it is named and has them all.
@@ -180,10 +188,11 @@ impl RealApiServer {
         self.come_back();
     }
 
-    /// Sends one request as administrator and waits for its answer, which is JSON.
+    /// Sends one request as administrator and waits for its answer, which is JSON; a patch is a merge patch (RFC 7386).
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, RequestError> {
         let client = self.client.clone();
-        let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
         let request = request.body(body.map(ToString::to_string).unwrap_or_default().into_bytes());
         let request = request.map_err(|error| RequestError::Unanswered(error.to_string()))?;
         let work = async move { tokio::time::timeout(LIMIT, client.request_text(request)).await };
@@ -204,14 +213,13 @@ impl RealApiServer {
         self.server.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Waits until `/readyz` says so and the server's own Service is there.
+    /// Waits until `/readyz` says so and what the server makes for itself is there.
     fn ready(&self) {
         let watch = Stopwatch::start();
         loop {
             let answer = self.request("GET", "/readyz", None);
-            let answer =
-                answer.and_then(|_| self.request("GET", "/api/v1/namespaces/default/services/kubernetes", None));
-            let Err(error) = answer else { return };
+            let own = OWN.iter().map(|path| self.request("GET", path, None).map(drop));
+            let Err(error) = answer.and_then(|_| own.collect::<Result<(), _>>()) else { return };
             let mut server = self.lock();
             let process = server.as_mut().expect("it was started");
             let ended = process.ended();

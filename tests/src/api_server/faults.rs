@@ -1,7 +1,12 @@
 //! Faults that a test injects, and the record of what clients asked for.
+//!
+//! A lie is what watches tell of an object instead of what is stored: by it an object is malformed for its readers on any
+//! server, also on a real one, which stores no such thing.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use super::failure::Failure;
 
@@ -41,10 +46,20 @@ pub enum Fault {
     StaleWatch,
 }
 
+/// What is told of one object instead of what it says there.
+#[derive(Clone, Debug)]
+struct Lie {
+    kind: &'static str,
+    name: String,
+    pointer: String,
+    instead: Value,
+}
+
 /// Every injected fault and every request seen.
 #[derive(Debug, Default)]
 pub struct Faults {
     rules: Mutex<Vec<(Match, Fault, usize)>>,
+    lies: Mutex<Vec<Lie>>,
     seen: Mutex<Vec<Request>>,
 }
 
@@ -69,6 +84,31 @@ impl Faults {
     #[must_use]
     pub fn count(&self, verbs: &[&str], resource: &str) -> usize {
         lock(&self.seen).iter().filter(|it| verbs.contains(&it.verb) && it.resource == resource).count()
+    }
+
+    /// From now on watches tell `instead` at `pointer` (RFC 6901) of the objects of this kind and name.
+    pub(super) fn lie(&self, kind: &'static str, name: &str, pointer: &str, instead: Value) {
+        lock(&self.lies).push(Lie { kind, name: name.to_owned(), pointer: pointer.to_owned(), instead });
+    }
+
+    /// Ends the lies about these objects.
+    pub(super) fn tell_the_truth(&self, kind: &str, name: &str) {
+        lock(&self.lies).retain(|lie| (lie.kind, lie.name.as_str()) != (kind, name));
+    }
+
+    pub(super) fn is_honest(&self) -> bool {
+        lock(&self.lies).is_empty()
+    }
+
+    /// Twists one event of a watch, if there is a lie about its object.
+    pub(super) fn twist(&self, event: &mut Value) {
+        let object = &mut event["object"];
+        for lie in &*lock(&self.lies) {
+            let is_meant = object["kind"] == lie.kind && object["metadata"]["name"] == *lie.name;
+            if let Some(place) = object.pointer_mut(&lie.pointer).filter(|_| is_meant) {
+                place.clone_from(&lie.instead);
+            }
+        }
     }
 
     pub(super) fn next(&self, request: Request) -> Vec<Fault> {

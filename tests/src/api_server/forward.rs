@@ -1,22 +1,36 @@
 //! The face of a real server: passes every request on to it, so that faults, counting and cut watches work there too.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::Response;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::Value;
 
 use super::Shared;
 use super::failure::Failure;
+use super::faults::Faults;
 use super::kinds::Target;
 use crate::real::{RealApiServer, RequestError};
 
-/// Passes a request on. A watch ends when watches are dropped, a stale one never says anything.
+/// How an answer is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relay {
+    /// As it is.
+    Answer,
+    /// Line by line, with what is told otherwise than it is.
+    Watch,
+    /// Not at all: a stale watch.
+    Silence,
+}
+
+/// Passes a request on. A watch ends when watches are dropped.
 pub(super) async fn forward(
     shared: &Shared,
     real: &RealApiServer,
     (method, uri, headers, body): (Method, Uri, HeaderMap, Bytes),
-    stale: bool,
+    relay: Relay,
 ) -> Result<Response, Failure> {
     let mut dropped = shared.dropped.subscribe();
     let mut request = http::Request::builder().method(method).uri(uri.path_and_query().map_or("/", |it| it.as_str()));
@@ -34,12 +48,42 @@ pub(super) async fn forward(
     }
     let body = Body::new(body).into_data_stream();
     let cut = async move { dropped.changed().await };
-    let body = match stale {
-        true => Body::from_stream(futures_util::stream::pending::<Result<Bytes, axum::Error>>().take_until(cut)),
-        false if parts.headers.contains_key(header::CONTENT_LENGTH) => Body::from_stream(body),
-        false => Body::from_stream(body.take_until(cut)),
+    let body = match relay {
+        Relay::Silence => Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>().take_until(cut)),
+        Relay::Watch if parts.status.is_success() => {
+            Body::from_stream(lines(body, Arc::clone(&shared.faults)).take_until(cut))
+        }
+        Relay::Answer | Relay::Watch => Body::from_stream(body),
     };
     Ok(Response::from_parts(parts, body))
+}
+
+/// Whole lines, each told as `faults` have it.
+fn lines(
+    body: impl Stream<Item = Result<Bytes, axum::Error>> + Send + 'static,
+    faults: Arc<Faults>,
+) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + 'static {
+    let mut rest = Vec::new();
+    body.map(move |chunk| {
+        rest.extend_from_slice(&chunk?);
+        let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let whole: Vec<u8> = rest.drain(..end).collect();
+        Ok(if faults.is_honest() { whole.into() } else { twisted(&whole, &faults).into() })
+    })
+}
+
+fn twisted(lines: &[u8], faults: &Faults) -> Vec<u8> {
+    let mut told = Vec::with_capacity(lines.len());
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        match serde_json::from_slice(line) {
+            Ok(mut event) => {
+                faults.twist(&mut event);
+                told.extend_from_slice(format!("{event}\n").as_bytes());
+            }
+            Err(_) => told.extend_from_slice(line),
+        }
+    }
+    told
 }
 
 /// Creates or replaces an object. Addresses inside the cluster are the server's to give.
@@ -58,7 +102,11 @@ pub(super) fn put(real: &RealApiServer, target: &Target, object: &Value) -> Resu
     }
     let collection = target.resource.collection(target.namespace.as_deref());
     match ask(real, "POST", &collection, Some(&object)) {
-        Err(failure) if failure.code == 409 => ask(real, "PUT", &path(target), Some(&object)),
+        // One that is there is refused as such, or since it has the node ports that it asks for.
+        Err(failure) if matches!(failure.code, 409 | 422) => match ask(real, "PUT", &path(target), Some(&object)) {
+            Err(absent) if absent.code == 404 => Err(failure),
+            other => other,
+        },
         other => other,
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::failure::Failure;
 use super::faults::{Fault, Request};
-use super::forward::forward;
+use super::forward::{Relay, forward};
 use super::kinds::Target;
 use super::selector::Selector;
 use super::store::{Key, Write};
@@ -38,7 +38,7 @@ pub(super) async fn answer(
     let parts = (method.clone(), uri.clone(), headers.clone(), body.clone());
     let target = Target::parse(uri.path());
     if let (Some(real), None) = (&shared.real, &target) {
-        return forward(&shared, real, parts, false).await.unwrap_or_else(|failure| refuse(&failure));
+        return forward(&shared, real, parts, Relay::Answer).await.unwrap_or_else(|failure| refuse(&failure));
     }
     match uri.path() {
         "/version" => {
@@ -76,7 +76,12 @@ impl Call {
             }
         }
         if let Some(real) = &self.shared.real {
-            return forward(&self.shared, real, (self.method, self.uri, self.headers, self.body), stale).await;
+            let relay = match (verb, stale) {
+                ("watch", true) => Relay::Silence,
+                ("watch", false) => Relay::Watch,
+                _ => Relay::Answer,
+            };
+            return forward(&self.shared, real, (self.method, self.uri, self.headers, self.body), relay).await;
         }
         match verb {
             "watch" => self.watch(stale),
@@ -150,6 +155,7 @@ impl Call {
             dropped: self.shared.dropped.subscribe(),
             until: Instant::now() + Duration::from_secs(seconds),
             stale,
+            faults: Arc::clone(&self.shared.faults),
         };
         Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(watching.stream())).into_response())
     }

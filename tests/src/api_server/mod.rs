@@ -21,14 +21,14 @@ pub mod store;
 mod watching;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as Socket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderMap, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -38,6 +38,7 @@ use tokio_rustls::server::TlsStream;
 use self::faults::{Faults, lock};
 use self::kinds::Target;
 use self::store::{Key, Store, Write};
+use crate::netns::{self, Namespace};
 use crate::real::{self, RealApiServer};
 
 /// What every request needs.
@@ -52,6 +53,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// A cluster with nothing in it: a real one, if there is one to be had.
+    fn new() -> io::Result<Arc<Self>> {
+        let real = real::assets().map(|assets| RealApiServer::start(&assets)).transpose()?;
+        Ok(Arc::new(Self {
+            store: Arc::default(),
+            real: real.map(Arc::new),
+            faults: Arc::default(),
+            tokens: Mutex::new(vec![TOKEN.to_owned()]),
+            dropped: watch::Sender::new(0),
+            bookmarks: Duration::from_secs(1),
+        }))
+    }
+
     fn admits(&self, headers: &HeaderMap) -> bool {
         let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         token.is_some_and(|token| lock(&self.tokens).iter().any(|known| known == token))
@@ -64,6 +78,8 @@ pub struct ApiServer {
     ca: String,
     shared: Arc<Shared>,
     tls: TlsAcceptor,
+    /// The network namespace it listens in, if not in ours.
+    namespace: Option<String>,
     /// Everything that serves, so that it can end at once, connections included; `None` while the server is away.
     runtime: Option<Runtime>,
 }
@@ -74,36 +90,49 @@ const TOKEN: &str = "test-token";
 impl ApiServer {
     /// Starts on a free loopback port, before a real server if there is one.
     pub fn start() -> io::Result<Self> {
-        let real = real::assets().map(|assets| RealApiServer::start(&assets)).transpose()?;
-        let server = Self::before(real.map(Arc::new))?;
-        for name in ["shop", "metallb-system"] {
-            if server.real().is_some() {
-                let namespace =
-                    serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-                server.put(&namespace).map_err(|failure| io::Error::other(failure.message))?;
-            }
-        }
-        Ok(server)
+        Self::listening(None)
     }
 
-    fn before(real: Option<Arc<RealApiServer>>) -> io::Result<Self> {
+    /// The same inside a network namespace; a real server stays outside and is reached all the same.
+    pub fn start_inside(namespace: &Namespace) -> io::Result<Self> {
+        Self::listening(Some(namespace.name().to_owned()))
+    }
+
+    fn listening(namespace: Option<String>) -> io::Result<Self> {
         let (ca, tls) = identity()?;
-        let shared = Arc::new(Shared {
-            store: Arc::default(),
-            real,
-            faults: Arc::default(),
-            tokens: Mutex::new(vec![TOKEN.to_owned()]),
-            dropped: watch::Sender::new(0),
-            bookmarks: Duration::from_secs(1),
-        });
-        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        let mut server = Self { address, ca, shared, tls, runtime: None };
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), namespace.as_deref())?;
+        let (address, shared) = (listener.local_addr()?, Shared::new()?);
+        let mut server = Self { address, ca, shared, tls, namespace, runtime: None };
         server.serve(listener)?;
+        server.settle()?;
         Ok(server)
     }
 
-    fn serve(&mut self, listener: std::net::TcpListener) -> io::Result<()> {
+    /// Makes the namespaces that tests use, and the one that names the cluster.
+    fn settle(&self) -> io::Result<()> {
+        let names: &[&str] = if self.real().is_some() { &["shop", "metallb-system"] } else { &["kube-system"] };
+        for name in names {
+            self.ensure_namespace(name).map_err(|failure| io::Error::other(failure.message))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a namespace, if it is not there.
+    pub fn ensure_namespace(&self, name: &str) -> Result<(), failure::Failure> {
+        if self.get("Namespace", "", name).is_ok() {
+            return Ok(());
+        }
+        self.put(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })).map(drop)
+    }
+
+    /// While it is away: what comes back at this address is another cluster, with the same certificate and token.
+    pub fn become_another(&mut self) -> io::Result<()> {
+        assert!(self.runtime.is_none(), "it has to be away");
+        self.shared = Shared::new()?;
+        self.settle()
+    }
+
+    fn serve(&mut self, listener: Socket) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let router = Router::new().fallback(http::answer).with_state(Arc::clone(&self.shared));
@@ -125,7 +154,8 @@ impl ApiServer {
 
     /// Comes back at the same address.
     pub async fn come_back(&mut self) -> io::Result<()> {
-        let listener = crate::wait::until("the port is free", async || std::net::TcpListener::bind(self.address)).await;
+        let listener =
+            crate::wait::until("the port is free", async || bind(self.address, self.namespace.as_deref())).await;
         self.serve(listener)
     }
 
@@ -133,17 +163,6 @@ impl ApiServer {
     #[must_use]
     pub fn real(&self) -> Option<&RealApiServer> {
         self.shared.real.as_deref()
-    }
-
-    /// Whether `what`, which needs a server that takes anything or that can be looked into, is to be skipped here; says
-    /// so.
-    #[must_use]
-    pub fn skips(&self, what: &str) -> bool {
-        let skips = self.real().is_some();
-        if skips {
-            println!("skipped on a real API server: {what}");
-        }
-        skips
     }
 
     /// Where it listens.
@@ -163,8 +182,8 @@ impl ApiServer {
         let (config, ca, token) = (dir.join("kubeconfig"), dir.join("ca.crt"), dir.join("token"));
         std::fs::write(&ca, &self.ca)?;
         std::fs::write(&token, TOKEN)?;
-        let cluster = serde_json::json!({ "server": format!("https://{}", self.address), "certificate-authority": ca });
-        let text = serde_json::json!({
+        let cluster = json!({ "server": format!("https://{}", self.address), "certificate-authority": ca });
+        let text = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test", "preferences": {},
             "clusters": [{ "name": "test", "cluster": cluster }],
             "users": [{ "name": "test", "user": { "tokenFile": token } }],
@@ -227,6 +246,33 @@ impl ApiServer {
         }
     }
 
+    /// From now on watches tell `instead` at `pointer` of this object, if it is there or comes, as a server with other
+    /// ideas of its kind would.
+    pub fn garble(&self, kind: &str, namespace: &str, name: &str, pointer: &str, instead: Value) {
+        let known = kinds::by_kind(kind).expect("a kind it serves").kind;
+        self.shared.faults.lie(known, name, pointer, instead);
+        self.touch(kind, namespace, name);
+    }
+
+    /// Watches tell the truth of this object again.
+    pub fn mend(&self, kind: &str, namespace: &str, name: &str) {
+        self.shared.faults.tell_the_truth(kind, name);
+        self.touch(kind, namespace, name);
+    }
+
+    /// Changes an object in a way that means nothing to anybody, so that watches tell of it.
+    fn touch(&self, kind: &str, namespace: &str, name: &str) {
+        let Ok(object) = self.get(kind, namespace, name) else { return };
+        let version = &object["metadata"]["resourceVersion"];
+        let patch = json!({ "metadata": { "annotations": { "example.com/touched-at": version } } });
+        let key = key(kind, namespace, name).expect("a kind it serves");
+        let touched = match self.real() {
+            Some(real) => forward::ask(real, "PATCH", &forward::path(&target(&key)), Some(&patch)),
+            None => self.shared.store.patch(&key, &patch, Write { manager: "kubectl", subresource: "" }),
+        };
+        touched.expect("it can be annotated");
+    }
+
     /// Removes an object.
     pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<Value, failure::Failure> {
         let key = key(kind, namespace, name)?;
@@ -266,6 +312,13 @@ fn key_of(object: &Value) -> Result<Key, failure::Failure> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &object["metadata"];
     key(&text(&object["kind"]), &text(&metadata["namespace"]), &text(&metadata["name"]))
+}
+
+fn bind(address: SocketAddr, namespace: Option<&str>) -> io::Result<Socket> {
+    match namespace {
+        Some(name) => netns::enter(name, move || Socket::bind(address)),
+        None => Socket::bind(address),
+    }
 }
 
 fn identity() -> io::Result<(String, TlsAcceptor)> {

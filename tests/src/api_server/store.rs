@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -52,6 +53,8 @@ struct Inner {
     log: VecDeque<Change>,
     compacted: u64,
     revision: u64,
+    /// Tells its objects from those of another store.
+    number: u32,
 }
 
 /// How much of the log is kept at most.
@@ -59,7 +62,8 @@ const LOG: usize = 100_000;
 
 impl Default for Store {
     fn default() -> Self {
-        let inner = Inner { revision: 1, ..Inner::default() };
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let inner = Inner { revision: 1, number: NUMBER.fetch_add(1, Ordering::Relaxed), ..Inner::default() };
         Self { inner: Mutex::new(inner), revision: watch::Sender::new(1) }
     }
 }
@@ -112,7 +116,7 @@ impl Store {
         if key.0.has_status {
             object.as_object_mut().map(|map| map.remove("status"));
         }
-        identify(&mut object, &key, inner.revision + 1);
+        identify(&mut object, &key, &inner);
         apply::record_update(&Value::Null, &mut object, write.manager, write.subresource);
         Ok(self.commit(&mut inner, key, object))
     }
@@ -157,7 +161,7 @@ impl Store {
         if before.as_ref().is_some_and(|before| same_content(before, &object)) {
             return Ok(object);
         }
-        identify(&mut object, &key, inner.revision + 1);
+        identify(&mut object, &key, &inner);
         Ok(self.commit(&mut inner, key, object))
     }
 
@@ -188,7 +192,7 @@ impl Store {
         for field in ["uid", "creationTimestamp"] {
             object["metadata"][field] = before["metadata"][field].clone();
         }
-        identify(&mut object, key, inner.revision + 1);
+        identify(&mut object, key, &inner);
         Ok(self.commit(&mut inner, key.clone(), object))
     }
 
@@ -253,7 +257,8 @@ fn confined(wanted: &Value, key: &Key, subresource: &str) -> Value {
 }
 
 /// Fills in what the server knows of an object.
-fn identify(object: &mut Value, key: &Key, revision: u64) {
+fn identify(object: &mut Value, key: &Key, inner: &Inner) {
+    let revision = inner.revision + 1;
     object["apiVersion"] = json!(key.0.api_version());
     object["kind"] = json!(key.0.kind);
     let metadata = &mut object["metadata"];
@@ -262,7 +267,7 @@ fn identify(object: &mut Value, key: &Key, revision: u64) {
         metadata["namespace"] = json!(key.1);
     }
     if metadata["uid"].is_null() {
-        metadata["uid"] = json!(format!("00000000-0000-4000-8000-{revision:012x}"));
+        metadata["uid"] = json!(format!("{:08x}-0000-4000-8000-{revision:012x}", inner.number));
         metadata["creationTimestamp"] = json!(moment(revision));
     }
     metadata["resourceVersion"] = json!(revision.to_string());

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::faults::Faults;
 use super::kinds::Resource;
 use super::selector::Selector;
 use super::store::{Change, Store};
@@ -32,6 +33,8 @@ pub(super) struct Watching {
     pub(super) until: Instant,
     /// Tells nothing at all (an injected fault).
     pub(super) stale: bool,
+    /// Who knows what is told otherwise than it is.
+    pub(super) faults: Arc<Faults>,
 }
 
 struct State {
@@ -56,7 +59,8 @@ impl Watching {
             state.tell_all();
         }
         stream::unfold(state, |mut state| async move {
-            let event = state.next().await?;
+            let mut event = state.next().await?;
+            state.watching.faults.twist(&mut event);
             Some((Ok(Bytes::from(format!("{event}\n"))), state))
         })
     }

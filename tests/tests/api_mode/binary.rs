@@ -62,10 +62,7 @@ async fn shown(appliance: &Appliance, service: &str) -> Option<Vec<Value>> {
 async fn a_restart_without_api_server_serves_routes_and_keeps_committed_addresses_and_gives_no_other() {
     skip_unless_root!();
     let lan = Lan::new();
-    let mut world = World::of(lan.node.enter(ApiServer::start).expect("a free loopback port"));
-    if world.server.skips("a server in a namespace of its own: a real one is asked from outside") {
-        return;
-    }
+    let mut world = World::of(ApiServer::start_inside(&lan.node).expect("a free loopback port"));
     let backend =
         Upstream::start_inside(&lan.peer, Ipv4Addr::new(10, 77, 0, 2), |_| Reply::Text("from the backend".into()));
     world.put(&pools("10.77.0.100-10.77.0.109"));
@@ -131,7 +128,7 @@ async fn a_change_is_told_beforehand_without_a_write() {
     let path = world.folder.path().join("change.json");
     std::fs::write(&path, change.to_string()).unwrap();
     let config = world.server.kubeconfig(world.folder.path()).unwrap();
-    let before = (world.server.all("Service"), world.server.all("ConfigMap"));
+    let mut before = (world.server.all("Service"), world.server.all("ConfigMap"));
     let asked = world.server.faults().requests().len();
     let check = |arguments: &[&str]| {
         let mut command = Command::new(binary::path());
@@ -152,9 +149,33 @@ async fn a_change_is_told_beforehand_without_a_write() {
     }
     let pools = world.folder.path().join("pools.json");
     std::fs::write(&pools, self::pools("10.0.0.0/15").to_string()).unwrap();
-    let wider = check(&[pools.to_str().unwrap()]);
+    // As kubectl: what `KUBECONFIG` lists is merged, and a file that is missing is passed over.
+    let list = std::env::join_paths([world.folder.path().join("missing"), config.clone()]).unwrap();
+    let found = |path: &std::path::Path| {
+        let mut command = Command::new(binary::path());
+        command.args(["check", "--against-cluster"]).arg(path).env("KUBECONFIG", &list);
+        command.env_remove("KUBERNETES_SERVICE_HOST").output().unwrap()
+    };
+    let wider = found(&pools);
     assert!(String::from_utf8_lossy(&wider.stdout).ends_with("in the cluster: no Service changes\n"), "{wider:?}");
     assert_eq!(wider.status.code(), Some(0));
+    // What somebody set by hand stays with an apply that does not know of it.
+    let mut by_hand = world.server.get("Service", "shop", "kept").unwrap();
+    by_hand["metadata"]["annotations"]["metallb.io/loadBalancerIPs"] = json!("10.0.0.1");
+    world.put(&by_hand);
+    before.0 = world.server.all("Service");
+    let manifest = world.folder.path().join("kept.json");
+    let mut kept = service("kept");
+    for (asked, said) in
+        [(None, "no Service changes"), (Some("10.0.0.2"), "gets 10.0.0.2 of pool lan instead of 10.0.0.1")]
+    {
+        if let Some(asked) = asked {
+            kept["metadata"]["annotations"] = json!({ "metallb.io/loadBalancerIPs": asked });
+        }
+        std::fs::write(&manifest, kept.to_string()).unwrap();
+        let told = found(&manifest);
+        assert!(String::from_utf8_lossy(&told.stdout).contains(said), "{asked:?}: {told:?}");
+    }
     let requests = world.server.faults().requests();
     let others: Vec<_> = requests[asked..]
         .iter()

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use cluster::{ApiOptions, Cluster, Timing};
+use config::diagnostic::Problem;
+use ferrogate_tests::api_server::failure::Failure;
+use ferrogate_tests::api_server::faults::{Fault, Match};
 use ferrogate_tests::wait::{throughout, until};
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +90,37 @@ async fn the_state_of_another_cluster_is_refused() {
     .await;
     other.server.come_back().await.unwrap();
     process.sees("the live state", |snapshot| snapshot.services.len() == other.own()).await;
+}
+
+/// What must not be lost: the truth. Old routes are no better than none when they are another cluster's.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_cluster_at_the_same_address_ends_the_saved_state_before_it_has_told_everything() {
+    let mut world = World::new();
+    world.put(&service("web"));
+    let first = start(&world).await;
+    first.sees("a snapshot", |snapshot| snapshot.services.contains_key(&name("web"))).await;
+    first.stop().await;
+
+    world.server.go_away();
+    let again = start(&world).await;
+    again.sees("the saved state", |snapshot| snapshot.services.contains_key(&name("web"))).await;
+    world.server.become_another().unwrap();
+    let busy = Fault::Refuse(Failure::new(503, "busy"));
+    world.server.faults().inject(Match { verb: "", resource: "services" }, busy, usize::MAX);
+    world.put(&service("new"));
+    world.server.come_back().await.unwrap();
+    let told = |problems: &[Problem]| problems.iter().any(|it| it.message.contains("is of another cluster"));
+    let nothing = again.sees("the end of the old state", |snapshot| snapshot.services.is_empty()).await;
+    assert!(nothing.saved.is_some() && nothing.namespaces.is_empty() && told(&nothing.problems), "{nothing:?}");
+    world.server.faults().clear();
+    let live = again.sees("the new cluster", |snapshot| snapshot.services.contains_key(&name("new"))).await;
+    assert!(live.saved.is_none() && live.generation > nothing.generation);
+    until("its own state on disk", async || {
+        let text = std::fs::read_to_string(world.folder.path().join("cache/snapshot")).unwrap_or_default();
+        if text.contains("\"new\"") && !text.contains("\"web\"") { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    again.sees("no problem", |snapshot| !told(&snapshot.problems)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

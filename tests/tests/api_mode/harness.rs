@@ -48,7 +48,7 @@ impl World {
 
     pub(crate) fn options(&self, identity: &str) -> ApiOptions {
         let path = self.server.kubeconfig(self.folder.path()).expect("a writable folder");
-        let access = Access::Kubeconfig { path, context: None };
+        let access = Access::Kubeconfig { paths: vec![path], context: None };
         let millis = Duration::from_millis;
         ApiOptions {
             writes: WriteBudget { per_second: 1000, burst: 1000 },
@@ -100,7 +100,7 @@ impl World {
     /// Waits until that many Services have an address; no two the same.
     pub(crate) async fn assigned(&self, count: usize) {
         // Each is a write of its own, and some tests want a thousand.
-        within(PATIENCE * 3, "addresses", async || {
+        within(PATIENCE * 9, "addresses", async || {
             let mut ips: Vec<String> = self.server.all("Service").iter().filter_map(ip).collect();
             let total = ips.len();
             ips.sort();

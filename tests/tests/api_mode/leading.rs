@@ -7,7 +7,7 @@ use ferrogate_tests::api_server::failure::Failure;
 use ferrogate_tests::api_server::faults::{Fault, Match};
 use ferrogate_tests::wait::{Stopwatch, until};
 
-use crate::harness::{World, service};
+use crate::harness::{World, name, service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_processes_one_writes_and_the_other_takes_over_at_once_when_it_stops() {
@@ -46,7 +46,7 @@ async fn a_leader_that_cannot_renew_stops_and_leads_again_when_it_can() {
     })
     .await;
     world.put(&service("web"));
-    process.sees("news", |snapshot| snapshot.services.len() == 1).await;
+    process.sees("news", |snapshot| snapshot.services.contains_key(&name("web"))).await;
     assert_eq!(world.status_writes(), 0);
     world.server.faults().clear();
     world.assigned(1).await;

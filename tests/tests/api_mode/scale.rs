@@ -5,17 +5,24 @@
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ferrogate_tests::wait::Stopwatch;
+use ferrogate_tests::appliance::{Appliance, Builder};
+use ferrogate_tests::wait::{PATIENCE, Stopwatch, within};
 use lb_speaker::plan::{PlanOptions, plan};
 use serde_json::{Value, json};
 
 use crate::harness::{World, ingress, name, service, slice};
+use crate::scene::{HOST, backend, class};
 
 const SERVICES: usize = 10_000;
 const CHANGES: usize = 20;
+/// In kB.
+const LIMIT: u64 = 400_000;
 /// Tells the program that it is to be measured, and where the kubeconfig is.
 const MEASURED: &str = "FERROGATE_MEASURED";
 /// The annotation that carries the number of a change.
@@ -32,28 +39,107 @@ impl Drop for Measured {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_services_stay_under_400_megabytes() {
+async fn ten_thousand_services_and_ingresses_stay_under_400_megabytes() {
     if std::env::var_os(MEASURED).is_some() {
         return;
     }
     let world = World::new();
-    for index in 0..SERVICES {
-        world.put(&typical(service(&format!("s{index}"))));
-        world.put(&typical(ingress(&format!("i{index}"))));
-        for part in 0..2 {
-            world.put(&typical(big_slice(&format!("s{index}-{part}"), &format!("s{index}"))));
+    world.put(&class());
+    fill(&world);
+    measure_source(&world).await;
+    measure_binary(&world).await;
+}
+
+/// What a large cluster holds; every Service has its address, and shows it as we would.
+fn fill(world: &World) {
+    let next = AtomicUsize::new(0);
+    let put = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= SERVICES {
+                return;
+            }
+            let name = format!("s{index}");
+            world.put(&typical_service(&name));
+            world.server.put_status(&held(world, &name, index)).expect("the Service is there");
+            let mut routed = typical(ingress(&format!("i{index}")));
+            routed["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!(name);
+            world.put(&routed);
+            for part in 0..2 {
+                world.put(&typical(big_slice(&format!("{name}-{part}"), &name)));
+            }
         }
-    }
-    let config = world.server.kubeconfig(world.folder.path()).unwrap();
+    };
+    std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(put))));
+}
+
+/// A Service with its address, as the leader would have left it.
+fn held(world: &World, name: &str, index: usize) -> Value {
+    let mut object = world.server.get("Service", "shop", name).expect("it was put");
+    let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + u32::try_from(index).expect("ten thousand"));
+    object["status"] = json!({
+        "loadBalancer": { "ingress": [{ "ip": ip, "ipMode": "VIP" }] },
+        "conditions": [{ "type": "ferrogate.io/Assigned", "status": "True", "reason": "IPAllocated",
+            "message": format!("Assigned IP [\"{ip}\"]"), "lastTransitionTime": "2026-01-01T00:00:00Z" }],
+    });
+    object
+}
+
+/// What must not be lost: an address, though nothing is written that stands there already.
+async fn measure_binary(world: &World) {
+    let Some(_red) = backend(world, "red").await else { return };
+    let Some(blue) = backend(world, "blue").await else { return };
+    let mut probe = ingress("web");
+    probe["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!("red");
+    world.put(&probe);
+    let config = world.server.kubeconfig(world.folder.path()).expect("a writable folder");
+    let (watch, written) = (Stopwatch::start(), world.status_writes());
+    let mut appliance = Builder::cluster(&config).with(&["--node-name", "only"]).spawn();
+    appliance.ready_within(PATIENCE * 9).await;
+    println!("the program: ready after {:?}; {} kB", watch.elapsed(), memory(&mut appliance, "VmRSS:"));
+    appliance.answers(HOST, "/", 200, "red").await;
+
     let watch = Stopwatch::start();
-    let child = Command::new(std::env::current_exe().unwrap())
+    let mut moved = slice("red-1", "red");
+    moved["endpoints"][0]["addresses"] = json!([blue.address.ip().to_string()]);
+    moved["ports"][0]["port"] = json!(blue.address.port());
+    world.put(&moved);
+    appliance.answers(HOST, "/", 200, "blue").await;
+    println!("the program: another endpoint answers after {:?}", watch.elapsed());
+    let watch = Stopwatch::start();
+    let mut late = service("late");
+    late["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+    world.put(&late);
+    within(PATIENCE * 3, "the address of a newcomer", async || match world.ips("late")[..] {
+        [_] => Ok(()),
+        _ => Err("none"),
+    })
+    .await;
+    println!("the program: a newcomer has its address after {:?}", watch.elapsed());
+    assert_eq!(world.status_writes() - written, 1, "one newcomer, one write");
+    assert_eq!(world.ips("s9999"), ["10.0.39.15"]);
+    let (now, most) = (memory(&mut appliance, "VmRSS:"), memory(&mut appliance, "VmHWM:"));
+    println!("the program: {now} kB, {most} kB at most");
+    assert!(now < LIMIT, "{now} kB");
+}
+
+/// A line of the kernel's about the memory of the program, in kB.
+fn memory(appliance: &mut Appliance, what: &str) -> u64 {
+    memory_of(&appliance.process().proc(), what)
+}
+
+/// The source alone, in a process that plans as the speaker does.
+async fn measure_source(world: &World) {
+    let config = world.server.kubeconfig(world.folder.path()).expect("a writable folder");
+    let watch = Stopwatch::start();
+    let child = Command::new(std::env::current_exe().expect("we have a path"))
         .args(["--exact", "scale::measured", "--nocapture", "--test-threads", "1"])
         .env(MEASURED, config)
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("it can be started again");
     let mut child = Measured(child);
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut lines = BufReader::new(child.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
     let mut next = |what: &str| {
         let found = lines.find_map(|line| Some(line.split_once(what)?.1.trim().to_owned()));
         found.unwrap_or_else(|| panic!("the measured process ended before {what:?}"))
@@ -62,30 +148,30 @@ async fn ten_thousand_services_stay_under_400_megabytes() {
     println!("first snapshot after {:?}; resident {ready} kB", watch.elapsed());
     let (mut seen, mut planned) = (Vec::new(), Vec::new());
     for change in 0..CHANGES {
-        let mut web = typical(service("s5000"));
+        let mut web = typical_service("s5000");
         web["metadata"]["annotations"][PROBE] = json!(change.to_string());
         tokio::time::sleep(Duration::from_millis(200)).await;
         let began = moment();
         world.put(&web);
         let text = next(&format!("measured change {change} "));
-        let (at, after) = text.split_once(' ').unwrap();
-        seen.push(at.parse::<u128>().unwrap().saturating_sub(began));
-        planned.push(after.parse::<u128>().unwrap().saturating_sub(began));
+        let (at, after) = text.split_once(' ').expect("two moments");
+        seen.push(at.parse::<u128>().expect("microseconds").saturating_sub(began));
+        planned.push(after.parse::<u128>().expect("microseconds").saturating_sub(began));
     }
     seen.sort_unstable();
     planned.sort_unstable();
     let millis = |micros: &[u128]| format!("median {} µs, worst {} µs", micros[CHANGES / 2], micros[CHANGES - 1]);
     println!("one change: snapshot {}; plan made {}", millis(&seen), millis(&planned));
-    let resident: u64 = next("measured after").parse().unwrap();
+    let resident: u64 = next("measured after").parse().expect("kB");
     println!("resident after {CHANGES} changes {resident} kB");
-    assert!(resident < 400_000, "{resident} kB");
+    assert!(resident < LIMIT, "{resident} kB");
 }
 
 /// The process that is measured.
 #[tokio::test(flavor = "multi_thread")]
 async fn measured() {
     let Some(path) = std::env::var_os(MEASURED) else { return };
-    let access = cluster::Access::Kubeconfig { path: path.into(), context: None };
+    let access = cluster::Access::Kubeconfig { paths: vec![path.into()], context: None };
     let config_map = config::object::ObjectName::new("metallb-system", "config");
     let options = cluster::ApiOptions::new(access, config_map, "measured");
     let cluster = cluster::Cluster::api(options, tokio_util::sync::CancellationToken::new()).await.unwrap();
@@ -109,6 +195,14 @@ async fn measured() {
             last.clone_from(probe);
         }
     }
+}
+
+/// A Service with what real ones carry around; ten thousand have no room in the range of node ports.
+fn typical_service(name: &str) -> Value {
+    let mut object = service(name);
+    object["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+    object["metadata"]["annotations"]["metallb.io/ip-allocated-from-pool"] = json!("lan");
+    typical(object)
 }
 
 /// An object with what real ones carry around.
@@ -137,9 +231,13 @@ fn moment() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_micros()
 }
 
-/// Resident memory in kB.
+/// Our own memory in kB.
 fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a proc filesystem");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+    memory_of(Path::new("/proc/self"), "VmRSS:")
+}
+
+fn memory_of(process: &Path, what: &str) -> u64 {
+    let status = std::fs::read_to_string(process.join("status")).expect("a proc filesystem");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a size");
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }

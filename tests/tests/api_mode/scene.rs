@@ -1,11 +1,11 @@
 //! The scene of the tests with the real binary: a shop in a cluster.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use ferrogate_tests::appliance::{Appliance, Builder};
 use ferrogate_tests::client::Target;
 use ferrogate_tests::load::{Load, Request};
+pub(crate) use ferrogate_tests::source::own_address;
 use ferrogate_tests::upstream::{Reply, Upstream};
 use ferrogate_tests::wait::{PATIENCE, within};
 use serde_json::{Value, json};
@@ -88,14 +88,4 @@ pub(crate) async fn backend(world: &World, name: &str) -> Option<Upstream> {
 pub(crate) fn load(appliance: &Appliance) -> Load {
     let target = Target::plain(appliance.http);
     Load::start(&[Request { target, host: HOST.to_owned(), path: "/".to_owned() }])
-}
-
-/// The address by which this machine would reach others; asking sends nothing.
-pub(crate) fn own_address() -> Option<Ipv4Addr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    match socket.local_addr().ok()?.ip() {
-        IpAddr::V4(ip) if !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified() => Some(ip),
-        _ => None,
-    }
 }

@@ -6,7 +6,7 @@ use config::object::{Kind, ObjectRef};
 use config::report::Event;
 use ferrogate_tests::api_server::failure::Failure;
 use ferrogate_tests::api_server::faults::{Fault, Match};
-use ferrogate_tests::wait::{throughout, until};
+use ferrogate_tests::wait::{PATIENCE, throughout, until, within};
 use serde_json::json;
 
 use crate::harness::{World, ingress, name, pools, service};
@@ -17,7 +17,8 @@ const STATUS: Match = Match { verb: "patch", resource: "services/status" };
 async fn written(world: &World, statuses: usize, events: usize) {
     let counts = || (world.status_writes(), world.event_writes());
     let check = || if counts() == (statuses, events) { Ok(()) } else { Err(format!("{:?}", counts())) };
-    until("the writes", async || check()).await;
+    // A thousand of them take their time on a busy machine.
+    within(PATIENCE * 3, "the writes", async || check()).await;
     throughout(Duration::from_millis(700), "silence", async || check()).await;
 }
 

@@ -6,6 +6,7 @@ use ferrogate_tests::appliance::Builder;
 use ferrogate_tests::certificate::issue;
 use ferrogate_tests::folder::Folder;
 use ferrogate_tests::manifests::{INGRESS_CLASS, Ingress, backend, load_balancer, pool, tls_secret};
+use ferrogate_tests::source::Source;
 use ferrogate_tests::upstream::Upstream;
 use ferrogate_tests::wait::until;
 use serde_json::{Value, json};
@@ -20,7 +21,9 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_list_has_the_documented_shape() {
     let web = Upstream::named("web").await;
-    let folder = shop::folder(&[web.address]);
+    let source = Source::folder();
+    shop::stock(&source, &[web.address]);
+    let folder = source.as_folder();
     let builder = Builder::new(folder.path());
     folder.write("pool.yaml", &pool(&[&format!("{}/32", builder.ip())]));
     folder.write("vip.yaml", &load_balancer("shop", "edge"));
@@ -69,7 +72,8 @@ async fn every_list_has_the_documented_shape() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_comes_or_goes_is_counted() {
     let (one, two) = (Upstream::named("one").await, Upstream::named("two").await);
-    let (folder, appliance) = shop::open(&[one.address]).await;
+    let (source, appliance) = shop::open(&[one.address]).await;
+    let folder = source.as_folder();
     for addresses in [&[one.address, two.address][..], &[], &[two.address]] {
         folder.write("web.yaml", &backend("shop", "web", addresses));
         until(&format!("{} endpoints", addresses.len()), async || {
@@ -83,7 +87,9 @@ async fn an_endpoint_that_comes_or_goes_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_prometheus_text_with_the_names_of_metallb() {
     let web = Upstream::named("web").await;
-    let folder = shop::folder(&[web.address]);
+    let source = Source::folder();
+    shop::stock(&source, &[web.address]);
+    let folder = source.as_folder();
     let builder = Builder::new(folder.path());
     folder.write("pool.yaml", &pool(&["127.3.0.0/28", &format!("{}/32", builder.ip())]));
     folder.write("vip.yaml", &load_balancer("shop", "edge"));

@@ -1,9 +1,9 @@
 //! Every field of MetalLB's configuration wrong in turn: the last good configuration stays, and the operator is told
 //! which line to mend.
 
-use ferrogate_tests::appliance::{Appliance, Builder};
+use ferrogate_tests::appliance::Appliance;
 use ferrogate_tests::manifests::{config_map, load_balancer};
-use ferrogate_tests::upstream::Upstream;
+use ferrogate_tests::source::Source;
 use ferrogate_tests::wait::until;
 use serde_json::Value;
 
@@ -132,47 +132,62 @@ async fn stale(appliance: &Appliance) -> bool {
     appliance.metrics().await.sum("metallb_k8s_client_config_stale_bool", &[]) == Some(1.0)
 }
 
-/// Whether a problem is an error of the `ConfigMap` on one of these lines.
-fn is_named(problem: &Value, lines: &[usize]) -> bool {
+/// Waits until the one Service has its address; returns all addresses.
+async fn has(appliance: &Appliance, vip: &str) -> Vec<(String, String)> {
+    until("the address", async || {
+        let addresses = appliance.addresses().await;
+        if addresses == [("shop/edge".to_owned(), vip.to_owned())] {
+            Ok(addresses)
+        } else {
+            Err(format!("{addresses:?}"))
+        }
+    })
+    .await
+}
+
+/// Whether a problem is an error of the `ConfigMap`, and as far as there are files on one of these lines.
+fn is_named(problem: &Value, source: &Source, lines: &[usize]) -> bool {
     problem["severity"] == "error"
         && problem["object"] == "ConfigMap metallb-system/config"
-        && problem["file"].as_str().is_some_and(|file| file.ends_with("config.yaml"))
+        && (!source.is_folder() || is_placed(problem, lines))
+}
+
+fn is_placed(problem: &Value, lines: &[usize]) -> bool {
+    problem["file"].as_str().is_some_and(|file| file.ends_with("config.yaml"))
         && problem["column"].as_u64().is_some_and(|column| column > 4)
         && problem["line"].as_u64().is_some_and(|line| lines.iter().any(|&wanted| wanted as u64 == line))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_wrong_field_is_named_with_its_line_and_the_last_good_config_stays() {
-    let web = Upstream::named("web").await;
-    let folder = shop::folder(&[web.address]);
-    let builder = Builder::new(folder.path());
+async fn each_wrong_field_is_named_with_its_line_and_the_last_good_config_stays(source: Source) {
+    let web = source.named("web").await;
+    shop::stock(&source, &[web.address]);
+    let builder = source.builder();
     let vip = builder.ip().to_string();
     let (good, _) = file(GOOD, &vip, "");
-    folder.write("config.yaml", &good);
-    folder.write("vip.yaml", &load_balancer("shop", "edge"));
+    source.write("config.yaml", &good);
+    source.write("vip.yaml", &load_balancer("shop", "edge"));
     let appliance = builder.start().await;
     assert_eq!(appliance.problems().await, Vec::<Value>::new());
-    let addresses = appliance.addresses().await;
-    assert_eq!(addresses, [("shop/edge".to_owned(), vip.clone())]);
+    let addresses = has(&appliance, &vip).await;
 
     let mut wrong = Vec::new();
     for (field, instead, marker) in MUTATIONS {
         assert!(GOOD.contains(field), "{field} is not in the valid configuration");
         let (text, lines) = file(&GOOD.replacen(field, instead, 1), &vip, marker);
         assert!(!lines.is_empty(), "{marker} is not in the configuration with {instead}");
-        folder.write("config.yaml", &text);
+        source.write("config.yaml", &text);
         until(&format!("staleness with {instead:?}"), async || {
             if stale(&appliance).await { Ok(()) } else { Err("the configuration is not stale") }
         })
         .await;
         let problems = appliance.problems().await;
-        if !problems.iter().any(|problem| is_named(problem, &lines)) {
+        if !problems.iter().any(|problem| is_named(problem, &source, &lines)) {
             wrong.push(format!("{instead:?} should be named at line {lines:?}: {problems:?}"));
         }
         assert_eq!(appliance.addresses().await, addresses, "with {instead:?}");
         assert_eq!(appliance.get(HOST, "/").await.expect("an answer").text(), "web", "with {instead:?}");
 
-        folder.write("config.yaml", &good);
+        source.write("config.yaml", &good);
         until(&format!("recovery from {instead:?}"), async || {
             let problems = appliance.problems().await;
             if problems.is_empty() && !stale(&appliance).await { Ok(()) } else { Err(format!("{problems:?}")) }
@@ -182,19 +197,24 @@ async fn each_wrong_field_is_named_with_its_line_and_the_last_good_config_stays(
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_config_takes_no_address_away() {
-    let web = Upstream::named("web").await;
-    let folder = shop::folder(&[web.address]);
-    let builder = Builder::new(folder.path());
+async fn a_deleted_config_takes_no_address_away(source: Source) {
+    let web = source.named("web").await;
+    shop::stock(&source, &[web.address]);
+    let builder = source.builder();
     let vip = builder.ip().to_string();
-    folder.write("config.yaml", &ferrogate_tests::manifests::pool(&[&format!("{vip}/32")]));
-    folder.write("vip.yaml", &load_balancer("shop", "edge"));
+    source.write("config.yaml", &ferrogate_tests::manifests::pool(&[&format!("{vip}/32")]));
+    source.write("vip.yaml", &load_balancer("shop", "edge"));
     let appliance = builder.start().await;
-    folder.remove("config.yaml");
+    let addresses = has(&appliance, &vip).await;
+    source.remove("config.yaml");
     until("staleness without a configuration", async || {
         if stale(&appliance).await { Ok(()) } else { Err("the configuration is not stale") }
     })
     .await;
-    assert_eq!(appliance.addresses().await, [("shop/edge".to_owned(), vip)]);
+    assert_eq!(appliance.addresses().await, addresses);
 }
+
+from_both!(
+    each_wrong_field_is_named_with_its_line_and_the_last_good_config_stays,
+    a_deleted_config_takes_no_address_away,
+);

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use ferrogate_tests::appliance::{Appliance, Builder};
+use ferrogate_tests::appliance::Appliance;
 use ferrogate_tests::certificate::issue;
 use ferrogate_tests::client::Target;
 use ferrogate_tests::manifests::{Ingress, secret_of, service, tls_secret};
+use ferrogate_tests::source::Source;
 use ferrogate_tests::upstream::Upstream;
 use ferrogate_tests::wait::until;
 use serde_json::Value;
@@ -29,40 +30,37 @@ async fn no_problems(appliance: &Appliance) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_that_names_a_missing_service_answers_503_until_it_comes() {
-    let web = Upstream::named("web").await;
-    let (folder, appliance) = shop::open(&[web.address]).await;
-    folder.write("lost.yaml", &Ingress::new("shop", "lost").rule("lost.example", "/", "lost").yaml());
+async fn an_ingress_that_names_a_missing_service_answers_503_until_it_comes(source: Source) {
+    let web = source.named("web").await;
+    let appliance = shop::open_on(&source, &[web.address]).await;
+    source.write("lost.yaml", &Ingress::new("shop", "lost").rule("lost.example", "/", "lost").yaml());
     appliance.answers("lost.example", "/", 503, "").await;
     let found = problem(&appliance, "Ingress shop/lost").await;
     assert!(found["message"].as_str().is_some_and(|message| message.contains("lost")), "{found}");
     assert_eq!(found["field"], "spec.rules[0].http.paths[0].backend.service.name");
-    assert_eq!(found["line"], 16, "{found}");
+    assert_eq!(found["line"].as_u64(), source.is_folder().then_some(16), "{found}");
     appliance.answers(HOST, "/", 200, "web").await;
     let arrived = ferrogate_tests::manifests::backend("shop", "lost", &[web.address]);
-    folder.write("late.yaml", &arrived);
+    source.write("late.yaml", &arrived);
     appliance.answers("lost.example", "/", 200, "web").await;
     no_problems(&appliance).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_without_endpoints_answers_503() {
-    let web = Upstream::named("web").await;
-    let (folder, appliance) = shop::open(&[web.address]).await;
-    folder.write("web.yaml", &service("shop", "web"));
+async fn a_service_without_endpoints_answers_503(source: Source) {
+    let web = source.named("web").await;
+    let appliance = shop::open_on(&source, &[web.address]).await;
+    source.write("web.yaml", &service("shop", "web"));
     appliance.answers(HOST, "/", 503, "").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_secret_with_a_broken_key_keeps_the_certificate_before_it() {
-    let web = Upstream::named("web").await;
-    let folder = shop::folder(&[web.address]);
+async fn a_secret_with_a_broken_key_keeps_the_certificate_before_it(source: Source) {
+    let web = source.named("web").await;
+    shop::stock(&source, &[web.address]);
     let (good, other) = (issue(&["tls.example"]), issue(&["tls.example"]));
-    folder.write("cert.yaml", &tls_secret("shop", "cert", &good));
+    source.write("cert.yaml", &tls_secret("shop", "cert", &good));
     let ingress = Ingress::new("shop", "tls").rule("tls.example", "/", "web").tls("cert", &["tls.example"]);
-    folder.write("tls.yaml", &ingress.yaml());
-    let appliance = Builder::new(folder.path()).start().await;
+    source.write("tls.yaml", &ingress.yaml());
+    let appliance = source.builder().start().await;
     let garbage = b"-----BEGIN PRIVATE KEY-----\nbm90IGEga2V5\n-----END PRIVATE KEY-----\n";
     for (what, broken) in [
         ("a key that is none", secret_of("shop", "cert", good.certificate.as_bytes(), garbage)),
@@ -73,25 +71,25 @@ async fn a_secret_with_a_broken_key_keeps_the_certificate_before_it() {
         ("no certificate", secret_of("shop", "cert", b"", good.key.as_bytes())),
         ("bytes", secret_of("shop", "cert", &[0xff, 0, 1, 2], &[0xfe; 40])),
     ] {
-        folder.write("cert.yaml", &broken);
+        source.write("cert.yaml", &broken);
         let found = problem(&appliance, "Secret shop/cert").await;
-        assert!(found["file"].as_str().is_some_and(|file| file.ends_with("cert.yaml")), "{what}: {found}");
+        let place = found["file"].as_str().is_some_and(|file| file.ends_with("cert.yaml"));
+        assert_eq!(place, source.is_folder(), "{what}: {found}");
         let connection = Target::tls(appliance.https, "tls.example").connect().await.expect("a handshake");
         assert_eq!(connection.certificate.as_ref(), Some(&good.der), "{what}");
         assert_eq!(appliance.get_tls("tls.example", "/").await.expect("an answer").status, 200, "{what}");
-        folder.write("cert.yaml", &tls_secret("shop", "cert", &good));
+        source.write("cert.yaml", &tls_secret("shop", "cert", &good));
         no_problems(&appliance).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_was_never_good_gives_the_default_one() {
-    let web = Upstream::named("web").await;
-    let folder = shop::folder(&[web.address]);
-    folder.write("cert.yaml", &secret_of("shop", "cert", b"no", b"no"));
+async fn a_certificate_that_was_never_good_gives_the_default_one(source: Source) {
+    let web = source.named("web").await;
+    shop::stock(&source, &[web.address]);
+    source.write("cert.yaml", &secret_of("shop", "cert", b"no", b"no"));
     let ingress = Ingress::new("shop", "tls").rule("tls.example", "/", "web").tls("cert", &["tls.example"]);
-    folder.write("tls.yaml", &ingress.yaml());
-    let appliance = Builder::new(folder.path()).start().await;
+    source.write("tls.yaml", &ingress.yaml());
+    let appliance = source.builder().start().await;
     problem(&appliance, "Secret shop/cert").await;
     assert_eq!(appliance.get_tls("tls.example", "/").await.expect("an answer").text(), "web");
 }
@@ -99,7 +97,8 @@ async fn a_certificate_that_was_never_good_gives_the_default_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_cannot_be_read_leave_the_rest_alone() {
     let web = Upstream::named("web").await;
-    let (folder, appliance) = shop::open(&[web.address]).await;
+    let (source, appliance) = shop::open(&[web.address]).await;
+    let folder = source.as_folder();
     folder.write("syntax.yaml", "kind: Service\n  metadata: [\n");
     folder.write("bytes.yaml", "kind: \u{0}\n");
     std::fs::write(folder.file("latin.yaml"), b"kind: Service # caf\xe9\n").expect("a file can be written");
@@ -126,7 +125,8 @@ async fn a_file_without_permission_is_a_problem_that_goes_away() {
         return;
     }
     let web = Upstream::named("web").await;
-    let (folder, appliance) = shop::open(&[web.address]).await;
+    let (source, appliance) = shop::open(&[web.address]).await;
+    let folder = source.as_folder();
     let path = folder.file("web.yaml");
     let mode = |bits| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(bits)).expect("it is our file");
     mode(0);
@@ -139,10 +139,18 @@ async fn a_file_without_permission_is_a_problem_that_goes_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_object_in_two_files_is_said_and_served() {
     let web = Upstream::named("web").await;
-    let (folder, appliance) = shop::open(&[web.address]).await;
+    let (source, appliance) = shop::open(&[web.address]).await;
+    let folder = source.as_folder();
     folder.write("twin.yaml", &service("shop", "web"));
     problem(&appliance, "Service shop/web").await;
     appliance.answers(HOST, "/", 200, "web").await;
     folder.remove("twin.yaml");
     no_problems(&appliance).await;
 }
+
+from_both!(
+    an_ingress_that_names_a_missing_service_answers_503_until_it_comes,
+    a_service_without_endpoints_answers_503,
+    a_secret_with_a_broken_key_keeps_the_certificate_before_it,
+    a_certificate_that_was_never_good_gives_the_default_one,
+);

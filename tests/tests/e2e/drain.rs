@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ferrogate_tests::appliance::Builder;
 use ferrogate_tests::client::Target;
+use ferrogate_tests::source::Source;
 use ferrogate_tests::upstream::{Reply, Upstream};
 use ferrogate_tests::wait::{Stopwatch, until};
 use rustix::process::Signal;
@@ -13,19 +13,19 @@ use crate::shop::{self, HOST};
 /// How long the backend thinks about `/slow`.
 const THINKING: Duration = Duration::from_millis(1500);
 
-async fn thinker() -> Upstream {
-    Upstream::start(|request| match request.target() {
-        "/slow" => Reply::Slow(THINKING, "slow".to_owned()),
-        "/never" => Reply::Silence,
-        _ => Reply::Text("quick".to_owned()),
-    })
-    .await
+async fn thinker(source: &Source) -> Upstream {
+    source
+        .upstream(|request| match request.target() {
+            "/slow" => Reply::Slow(THINKING, "slow".to_owned()),
+            "/never" => Reply::Silence,
+            _ => Reply::Text("quick".to_owned()),
+        })
+        .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_under_way_are_finished_and_the_process_ends_with_success() {
-    let web = thinker().await;
-    let (_folder, mut appliance) = shop::open(&[web.address]).await;
+async fn requests_under_way_are_finished_and_the_process_ends_with_success(source: Source) {
+    let web = thinker(&source).await;
+    let mut appliance = shop::open_on(&source, &[web.address]).await;
     let targets = [Target::plain(appliance.http), Target::tls(appliance.https, HOST)];
     let ask = |target: &Target| {
         let target = target.clone();
@@ -46,10 +46,9 @@ async fn requests_under_way_are_finished_and_the_process_ends_with_success() {
     assert_eq!(appliance.process().end().await.code(), Some(0), "{}", appliance.log());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_do_not_hold_the_end_back() {
-    let web = thinker().await;
-    let (_folder, mut appliance) = shop::open(&[web.address]).await;
+async fn idle_connections_do_not_hold_the_end_back(source: Source) {
+    let web = thinker(&source).await;
+    let mut appliance = shop::open_on(&source, &[web.address]).await;
     let mut idle = Target::plain(appliance.http).connect().await.expect("a connection");
     assert_eq!(idle.get(HOST, "/").await.expect("an answer").status, 200);
     let silent = Target::plain(appliance.http).connect().await.expect("a connection");
@@ -60,11 +59,10 @@ async fn idle_connections_do_not_hold_the_end_back() {
     drop(silent);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_drain_timeout_ends_what_never_ends() {
-    let web = thinker().await;
-    let folder = shop::folder(&[web.address]);
-    let mut appliance = Builder::new(folder.path()).with(&["--drain-timeout", "1s"]).start().await;
+async fn the_drain_timeout_ends_what_never_ends(source: Source) {
+    let web = thinker(&source).await;
+    shop::stock(&source, &[web.address]);
+    let mut appliance = source.builder().with(&["--drain-timeout", "1s"]).start().await;
     let mut stuck = Target::plain(appliance.http).connect().await.expect("a connection");
     stuck.send(format!("GET /never HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.expect("it can be sent");
     until("the request at the backend", async || if web.seen().is_empty() { Err("not yet") } else { Ok(()) }).await;
@@ -75,10 +73,9 @@ async fn the_drain_timeout_ends_what_never_ends() {
     assert!(took > Duration::from_millis(900) && took < Duration::from_secs(5), "it took {took:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hangups_do_no_harm() {
-    let web = thinker().await;
-    let (_folder, mut appliance) = shop::open(&[web.address]).await;
+async fn hangups_do_no_harm(source: Source) {
+    let web = thinker(&source).await;
+    let mut appliance = shop::open_on(&source, &[web.address]).await;
     for _ in 0..20 {
         appliance.process().signal(Signal::HUP);
         assert_eq!(appliance.get(HOST, "/").await.expect("an answer").text(), "quick");
@@ -86,10 +83,9 @@ async fn hangups_do_no_harm() {
     assert_eq!(appliance.process().ended(), None);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_draining_appliance_is_alive_but_not_ready() {
-    let web = thinker().await;
-    let (_folder, mut appliance) = shop::open(&[web.address]).await;
+async fn a_draining_appliance_is_alive_but_not_ready(source: Source) {
+    let web = thinker(&source).await;
+    let mut appliance = shop::open_on(&source, &[web.address]).await;
     let target = Target::plain(appliance.http);
     let slow = tokio::spawn(async move { target.get(HOST, "/slow").await });
     until("the request at the backend", async || if web.seen().is_empty() { Err("not yet") } else { Ok(()) }).await;
@@ -103,3 +99,11 @@ async fn a_draining_appliance_is_alive_but_not_ready() {
     assert_eq!(slow.await.expect("a client does not panic").expect("an answer").text(), "slow");
     assert_eq!(appliance.process().end().await.code(), Some(0));
 }
+
+from_both!(
+    requests_under_way_are_finished_and_the_process_ends_with_success,
+    idle_connections_do_not_hold_the_end_back,
+    the_drain_timeout_ends_what_never_ends,
+    hangups_do_no_harm,
+    a_draining_appliance_is_alive_but_not_ready,
+);

@@ -3,12 +3,12 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ferrogate_tests::appliance::{Appliance, Builder};
+use ferrogate_tests::appliance::Appliance;
 use ferrogate_tests::certificate::issue;
 use ferrogate_tests::client::Target;
-use ferrogate_tests::folder::Folder;
 use ferrogate_tests::load::{Load, Request};
 use ferrogate_tests::manifests::{INGRESS_CLASS, Ingress, backend, endpoints, tls_secret};
+use ferrogate_tests::source::Source;
 use ferrogate_tests::upstream::Upstream;
 use ferrogate_tests::wait::until;
 
@@ -25,7 +25,7 @@ fn site(to: &str) -> [(&'static str, String); 2] {
 
 /// The appliance with `red` and `blue` behind it, under load on HTTP and HTTPS, sent to `red`.
 struct Busy {
-    folder: Folder,
+    source: Source,
     appliance: Appliance,
     load: Load,
     blue: Upstream,
@@ -34,24 +34,24 @@ struct Busy {
 }
 
 impl Busy {
-    async fn start() -> Self {
-        let (red, blue) = (Upstream::named("red").await, Upstream::named("blue").await);
-        let folder = Folder::with(&[
+    async fn start(source: Source) -> Self {
+        let (red, blue) = (source.named("red").await, source.named("blue").await);
+        source.write_all(&[
             ("class.yaml", INGRESS_CLASS),
             ("red.yaml", &backend("shop", "red", &[red.address])),
             ("blue.yaml", &backend("shop", "blue", &[blue.address])),
             ("cert.yaml", &tls_secret("shop", "cert", &issue(&[SECURE]))),
         ]);
         for (name, text) in site("red") {
-            folder.write(name, &text);
+            source.write(name, &text);
         }
-        let appliance = Builder::new(folder.path()).start().await;
+        let appliance = source.builder().start().await;
         let load = Load::start(&[
             Request { target: Target::plain(appliance.http), host: HOST.to_owned(), path: "/".to_owned() },
             Request { target: Target::tls(appliance.https, SECURE), host: SECURE.to_owned(), path: "/".to_owned() },
         ]);
         load.more(100).await;
-        Self { folder, appliance, load, blue, _red: red }
+        Self { source, appliance, load, blue, _red: red }
     }
 
     async fn sees(&self, body: &str) {
@@ -73,23 +73,21 @@ impl Busy {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_moves_to_another_backend_without_a_failed_request() {
-    let busy = Busy::start().await;
+async fn an_ingress_moves_to_another_backend_without_a_failed_request(source: Source) {
+    let busy = Busy::start(source).await;
     busy.sees("red").await;
     for (name, text) in site("blue") {
-        busy.folder.write(name, &text);
+        busy.source.write(name, &text);
     }
     busy.sees("blue").await;
     busy.finish(&["red", "blue"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rotated_certificate_is_served_without_a_failed_request() {
-    let busy = Busy::start().await;
+async fn a_rotated_certificate_is_served_without_a_failed_request(source: Source) {
+    let busy = Busy::start(source).await;
     for _ in 0..3 {
         let fresh = issue(&[SECURE]);
-        busy.folder.write("cert.yaml", &tls_secret("shop", "cert", &fresh));
+        busy.source.write("cert.yaml", &tls_secret("shop", "cert", &fresh));
         until("the new certificate", async || {
             let connection = Target::tls(busy.appliance.https, SECURE).connect().await.map_err(|e| e.to_string())?;
             if connection.certificate.as_ref() == Some(&fresh.der) { Ok(()) } else { Err("the old one".to_owned()) }
@@ -99,27 +97,24 @@ async fn a_rotated_certificate_is_served_without_a_failed_request() {
     busy.finish(&["red"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn endpoints_change_without_a_failed_request() {
-    let busy = Busy::start().await;
+async fn endpoints_change_without_a_failed_request(source: Source) {
+    let busy = Busy::start(source).await;
     busy.sees("red").await;
-    busy.folder.write("red.yaml", &backend("shop", "red", &[busy.blue.address]));
+    busy.source.write("red.yaml", &backend("shop", "red", &[busy.blue.address]));
     busy.sees("blue").await;
     busy.finish(&["red", "blue"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_object_broken_and_mended_never_stops_serving() {
-    let busy = Busy::start().await;
+async fn an_object_broken_and_mended_never_stops_serving(source: Source) {
+    let busy = Busy::start(source).await;
     for (file, object) in [("plain.yaml", "Ingress shop/plain"), ("red.yaml", "Service shop/red")] {
-        let good = std::fs::read_to_string(busy.folder.file(file)).expect("the file is there");
-        busy.folder.write(file, &good.replacen("spec:", "spec: 7\nspecs:", 1));
+        busy.source.break_spec(file);
         until(&format!("a problem about {object}"), async || {
             about(&busy.appliance.problems().await, object).map(|_| ()).ok_or("none")
         })
         .await;
         busy.sees("red").await;
-        busy.folder.write(file, &good);
+        busy.source.mend(file);
         until("no problem", async || {
             let problems = busy.appliance.problems().await;
             if problems.is_empty() { Ok(()) } else { Err(format!("{problems:?}")) }
@@ -131,37 +126,38 @@ async fn an_object_broken_and_mended_never_stops_serving() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_renamed_and_rewritten_in_place_without_a_failed_request() {
-    let busy = Busy::start().await;
-    busy.folder.rename("plain.yaml", "site.yaml");
-    busy.folder.rename("red.yaml", "a-red.yaml");
+    let busy = Busy::start(Source::folder()).await;
+    let folder = busy.source.as_folder();
+    folder.rename("plain.yaml", "site.yaml");
+    folder.rename("red.yaml", "a-red.yaml");
     let [(_, plain), _] = site("red");
     for _ in 0..20 {
-        busy.folder.write_in_place("site.yaml", &plain);
+        folder.write_in_place("site.yaml", &plain);
     }
-    busy.folder.write("notes.txt", "not a manifest: at all: {");
-    busy.folder.write_in_place(".plain.yaml.swp", "an editor's file, broken: [");
-    busy.folder.write("new.yaml", &Ingress::new("shop", "new").rule("new.example", "/", "blue").yaml());
+    busy.source.write("notes.txt", "not a manifest: at all: {");
+    folder.write_in_place(".plain.yaml.swp", "an editor's file, broken: [");
+    busy.source.write("new.yaml", &Ingress::new("shop", "new").rule("new.example", "/", "blue").yaml());
     busy.appliance.answers("new.example", "/", 200, "blue").await;
     assert_eq!(busy.appliance.problems().await, Vec::<serde_json::Value>::new());
     busy.finish(&["red"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_ingress_is_gone_and_comes_back() {
-    let web = Upstream::named("web").await;
-    let (folder, appliance) = shop::open(&[web.address]).await;
+async fn a_deleted_ingress_is_gone_and_comes_back(source: Source) {
+    let web = source.named("web").await;
+    let appliance = shop::open_on(&source, &[web.address]).await;
     appliance.answers(HOST, "/", 200, "web").await;
-    let text = std::fs::read_to_string(folder.file("ingress.yaml")).expect("the file is there");
-    folder.remove("ingress.yaml");
+    let text = source.text("ingress.yaml");
+    source.remove("ingress.yaml");
     appliance.answers(HOST, "/", 404, "").await;
-    folder.write("ingress.yaml", &text);
+    source.write("ingress.yaml", &text);
     appliance.answers(HOST, "/", 200, "web").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subfolder_and_a_symlinked_mount_are_followed() {
     let (red, blue) = (Upstream::named("red").await, Upstream::named("blue").await);
-    let (folder, appliance) = shop::open(&[red.address]).await;
+    let (source, appliance) = shop::open(&[red.address]).await;
+    let folder = source.as_folder();
     let slice = |to: &Upstream| endpoints("deep", "web", &[to.address]);
     std::fs::create_dir_all(folder.file("deep/er")).expect("a folder can be made");
     let ingress = Ingress::new("deep", "web").rule("deep.example", "/", "web").yaml();
@@ -188,3 +184,11 @@ fn mount(at: &Path, version: &str, text: &str) {
         symlink("..data/slice.yaml", at.join("slice.yaml")).expect("a link can be made");
     }
 }
+
+from_both!(
+    an_ingress_moves_to_another_backend_without_a_failed_request,
+    a_rotated_certificate_is_served_without_a_failed_request,
+    endpoints_change_without_a_failed_request,
+    an_object_broken_and_mended_never_stops_serving,
+    a_deleted_ingress_is_gone_and_comes_back,
+);

@@ -9,15 +9,17 @@ use ferrogate_tests::appliance::{Appliance, Builder};
 use ferrogate_tests::folder::Folder;
 use ferrogate_tests::manifests::{load_balancer, pool};
 use ferrogate_tests::skip_unless_root;
-use ferrogate_tests::wait::until;
+use ferrogate_tests::source::Source;
+use ferrogate_tests::wait::{PATIENCE, until, within};
 
 /// Enough addresses for everybody, none of them anybody's.
 const RANGE: &str = "127.3.0.1-127.3.0.250";
 
 /// Waits until every Service has an address, and returns them by name.
-async fn settled(appliance: &Appliance, services: usize) -> BTreeMap<String, String> {
-    until(&format!("{services} addresses"), async || {
-        let all = appliance.addresses().await;
+async fn settled(source: &Source, appliance: &Appliance, services: usize) -> BTreeMap<String, String> {
+    // Longer than a Lease that nobody renews.
+    within(PATIENCE * 3, &format!("{services} addresses"), async || {
+        let all = source.addresses(appliance).await;
         let given = all.iter().filter(|(_, ip)| !ip.is_empty()).count();
         if given == services { Ok(all.into_iter().collect()) } else { Err(format!("{given} of {}", all.len())) }
     })
@@ -33,60 +35,63 @@ fn assert_no_address_twice(addresses: &BTreeMap<String, String>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_keeps_addresses_and_unrelated_files_never_renumber() {
-    let (folder, state) = (Folder::with(&[("pool.yaml", &pool(&[RANGE]))]), Folder::new());
+async fn a_restart_keeps_addresses_and_unrelated_files_never_renumber(source: Source) {
+    source.write("pool.yaml", &pool(&[RANGE]));
     // Written in the order z, m, a: names must not decide who keeps what.
     for name in ["z", "m", "a"] {
-        folder.write(&format!("{name}.yaml"), &load_balancer("shop", name));
+        source.write(&format!("{name}.yaml"), &load_balancer("shop", name));
     }
-    let builder = Builder::new(folder.path()).state(state.path());
-    let first = settled(&builder.start().await, 3).await;
+    let builder = source.builder();
+    let first = settled(&source, &builder.start().await, 3).await;
 
-    folder.write("0-first.yaml", &load_balancer("aaa", "newcomer"));
+    source.write("0-first.yaml", &load_balancer("aaa", "newcomer"));
     let appliance = builder.start().await;
-    let second = settled(&appliance, 4).await;
+    let second = settled(&source, &appliance, 4).await;
     for (service, ip) in &first {
         assert_eq!(second.get(service), Some(ip), "{service} after a restart with a newcomer");
     }
 
-    folder.remove("m.yaml");
-    settled(&appliance, 3).await;
-    folder.write("m-again.yaml", &load_balancer("shop", "m"));
-    let third = settled(&appliance, 4).await;
+    source.remove("m.yaml");
+    settled(&source, &appliance, 3).await;
+    source.write("m-again.yaml", &load_balancer("shop", "m"));
+    let third = settled(&source, &appliance, 4).await;
     for name in ["shop/a", "shop/z", "aaa/newcomer"] {
         assert_eq!(third.get(name), second.get(name), "{name} after another Service went and came");
     }
     assert_no_address_twice(&third);
 
-    folder.remove("pool.yaml");
-    folder.write("pools.yaml", &pool(&[RANGE, "127.3.1.0/24"]));
+    source.remove("pool.yaml");
+    source.write("pools.yaml", &pool(&[RANGE, "127.3.1.0/24"]));
     drop(appliance);
-    let fourth = settled(&builder.start().await, 4).await;
+    let fourth = settled(&source, &builder.start().await, 4).await;
     assert_eq!(fourth, third, "the pool was written anew");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn fifty_kills_at_any_moment_neither_lose_nor_double_an_address() {
-    let (folder, state) = (Folder::with(&[("pool.yaml", &pool(&[RANGE]))]), Folder::new());
-    let builder = Builder::new(folder.path()).state(state.path());
+async fn kills_at_any_moment_neither_lose_nor_double_an_address(source: Source) {
+    source.write("pool.yaml", &pool(&[RANGE]));
+    let builder = source.builder();
     let mut known: BTreeMap<String, String> = BTreeMap::new();
-    for round in 0..50_u32 {
+    // Whoever starts anew in a cluster waits for the Lease of the one that was killed: fewer, and each has written.
+    let rounds = if source.is_folder() { 50 } else { 4 };
+    for round in 0..rounds {
         let mut appliance = builder.start().await;
-        let shown: BTreeMap<_, _> = appliance.addresses().await.into_iter().collect();
+        if !source.is_folder() {
+            settled(&source, &appliance, usize::try_from(2 * round).expect("a few")).await;
+        }
+        let shown: BTreeMap<_, _> = source.addresses(&appliance).await.into_iter().collect();
         for (service, ip) in &known {
             assert_eq!(shown.get(service), Some(ip), "{service} after kill {round}");
         }
         assert_no_address_twice(&shown);
         // Two newcomers in two steps, so that a kill finds the state between any two writes.
-        folder.write(&format!("s{round}.yaml"), &load_balancer("shop", &format!("s{round}")));
+        source.write(&format!("s{round}.yaml"), &load_balancer("shop", &format!("s{round}")));
         tokio::time::sleep(moment(round)).await;
-        folder.write(&format!("t{round}.yaml"), &load_balancer("shop", &format!("t{round}")));
+        source.write(&format!("t{round}.yaml"), &load_balancer("shop", &format!("t{round}")));
         tokio::time::sleep(moment(round * 7 + 3)).await;
-        known.extend(appliance.addresses().await.into_iter().filter(|(_, ip)| !ip.is_empty()));
+        known.extend(source.addresses(&appliance).await.into_iter().filter(|(_, ip)| !ip.is_empty()));
         appliance.process().kill();
     }
-    let all = settled(&builder.start().await, 100).await;
+    let all = settled(&source, &builder.start().await, usize::try_from(2 * rounds).expect("a hundred at most")).await;
     assert_no_address_twice(&all);
     for (service, ip) in &known {
         assert_eq!(all.get(service), Some(ip), "{service} at the end");
@@ -100,18 +105,20 @@ fn moment(round: u32) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_appliances_on_one_state_folder_never_double_an_address() {
-    let (folder, state) = (Folder::with(&[("pool.yaml", &pool(&[RANGE]))]), Folder::new());
+    let (source, state) = (Source::folder(), Folder::new());
+    let folder = source.as_folder();
+    folder.write("pool.yaml", &pool(&[RANGE]));
     folder.write("a.yaml", &load_balancer("shop", "a"));
     let first = Builder::new(folder.path()).state(state.path()).start().await;
-    let before = settled(&first, 1).await;
+    let before = settled(&source, &first, 1).await;
     let mut second = Builder::new(folder.path()).state(state.path()).spawn();
     second.ready().await;
     folder.write("b.yaml", &load_balancer("shop", "b"));
-    let after = settled(&first, 2).await;
+    let after = settled(&source, &first, 2).await;
     assert_eq!(after.get("shop/a"), before.get("shop/a"));
     drop(first);
     folder.write("c.yaml", &load_balancer("shop", "c"));
-    let taken_over = settled(&second, 3).await;
+    let taken_over = settled(&source, &second, 3).await;
     assert_no_address_twice(&taken_over);
     for (service, ip) in &after {
         assert_eq!(taken_over.get(service), Some(ip), "{service} after the other took over");
@@ -121,12 +128,14 @@ async fn two_appliances_on_one_state_folder_never_double_an_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_clearly_and_stops_nothing() {
     skip_unless_root!();
-    let (folder, state) = (Folder::with(&[("pool.yaml", &pool(&[RANGE]))]), Folder::new());
+    let (source, state) = (Source::folder(), Folder::new());
+    let folder = source.as_folder();
+    folder.write("pool.yaml", &pool(&[RANGE]));
     let disk = Disk::mount(state.path());
     folder.write("a.yaml", &load_balancer("shop", "a"));
     let builder = Builder::new(folder.path()).state(state.path());
     let mut appliance = builder.start().await;
-    let before = settled(&appliance, 1).await;
+    let before = settled(&source, &appliance, 1).await;
 
     disk.fill();
     for index in 0..40 {
@@ -146,10 +155,14 @@ async fn a_full_disk_is_said_clearly_and_stops_nothing() {
 
     disk.empty();
     folder.write("again.yaml", &load_balancer("shop", "again"));
-    let after = settled(&appliance, 42).await;
+    let after = settled(&source, &appliance, 42).await;
     assert_no_address_twice(&after);
     drop(appliance);
-    assert_eq!(settled(&builder.start().await, 42).await, after, "what the disk holds after it had room again");
+    assert_eq!(
+        settled(&source, &builder.start().await, 42).await,
+        after,
+        "what the disk holds after it had room again"
+    );
 }
 
 /// A tiny file system over a folder; unmounted on drop.
@@ -178,3 +191,8 @@ impl Drop for Disk<'_> {
         let _ = Command::new("umount").arg("-l").arg(self.0).status();
     }
 }
+
+from_both!(
+    a_restart_keeps_addresses_and_unrelated_files_never_renumber,
+    kills_at_any_moment_neither_lose_nor_double_an_address,
+);

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use ferrogate_tests::appliance::Appliance;
 use ferrogate_tests::client::{Connection, Target};
-use ferrogate_tests::folder::Folder;
 use ferrogate_tests::load::{Load, Request};
 use ferrogate_tests::manifests::Condition::{Gone, Leaving, Ready};
 use ferrogate_tests::manifests::{Condition, documents, endpoints_as, service};
+use ferrogate_tests::source::Source;
 use ferrogate_tests::upstream::{Reply, Upstream};
 use ferrogate_tests::wait::until;
 
@@ -18,19 +18,19 @@ const DOWNLOAD: usize = 64 << 20;
 
 /// The shop, whose endpoints change.
 struct Shop {
-    folder: Folder,
+    source: Source,
     appliance: Appliance,
 }
 
 impl Shop {
-    async fn open(endpoints: &[SocketAddr]) -> Self {
-        let (folder, appliance) = shop::open(endpoints).await;
-        Self { folder, appliance }
+    async fn open(source: Source, endpoints: &[SocketAddr]) -> Self {
+        let appliance = shop::open_on(&source, endpoints).await;
+        Self { source, appliance }
     }
 
     /// Makes these the endpoints; returns when exactly `used` of them are.
     async fn set(&self, endpoints: &[(SocketAddr, Condition)], used: usize) {
-        self.folder.write("web.yaml", &documents(&[service("shop", "web"), endpoints_as("shop", "web", endpoints)]));
+        self.source.write("web.yaml", &documents(&[service("shop", "web"), endpoints_as("shop", "web", endpoints)]));
         until(&format!("{used} endpoints of {endpoints:?}"), async || {
             let routes = self.appliance.api("routes").await;
             if routes[0]["endpoints"] == used { Ok(()) } else { Err(format!("{routes:?}")) }
@@ -49,28 +49,28 @@ impl Shop {
 }
 
 /// Answers `/` with its name, `/file` with a long download, anything else with a tunnel.
-async fn pod(name: &str) -> Upstream {
+async fn pod(source: &Source, name: &str) -> Upstream {
     let name = name.to_owned();
-    Upstream::start(move |request| match request.target() {
-        "/" => Reply::Text(name.clone()),
-        "/file" => Reply::Text("x".repeat(DOWNLOAD)),
-        _ => Reply::Tunnel,
-    })
-    .await
+    source
+        .upstream(move |request| match request.target() {
+            "/" => Reply::Text(name.clone()),
+            "/file" => Reply::Text("x".repeat(DOWNLOAD)),
+            _ => Reply::Tunnel,
+        })
+        .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_update_of_three_endpoints_fails_no_request() {
+async fn a_rolling_update_of_three_endpoints_fails_no_request(source: Source) {
     let mut pods = Vec::new();
     for _ in 0..3 {
-        pods.push(pod("old").await);
+        pods.push(pod(&source, "old").await);
     }
-    let shop = Shop::open(&pods.iter().map(|pod| pod.address).collect::<Vec<_>>()).await;
+    let shop = Shop::open(source, &pods.iter().map(|pod| pod.address).collect::<Vec<_>>()).await;
     let load = shop.load();
     load.more(100).await;
     for _ in 0..3 {
         let ready = |pods: &[Upstream]| pods.iter().map(|pod| (pod.address, Ready)).collect::<Vec<_>>();
-        pods.push(pod("new").await);
+        pods.push(pod(&shop.source, "new").await);
         shop.set(&ready(&pods), 4).await;
         load.more(50).await;
         let old = pods.remove(0);
@@ -91,10 +91,9 @@ async fn a_rolling_update_of_three_endpoints_fails_no_request() {
     assert!(tally.of("old") > 0 && tally.of("new") > 0, "{tally:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_on_an_endpoint_that_leaves_is_finished() {
-    let (old, new) = (pod("old").await, pod("new").await);
-    let shop = Shop::open(&[old.address]).await;
+async fn what_is_under_way_on_an_endpoint_that_leaves_is_finished(source: Source) {
+    let (old, new) = (pod(&source, "old").await, pod(&source, "new").await);
+    let shop = Shop::open(source, &[old.address]).await;
     let mut chat = shop.connect().await;
     let upgrade = format!("GET /chat HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
     chat.send(upgrade.as_bytes()).await.expect("it can be sent");
@@ -117,10 +116,9 @@ async fn what_is_under_way_on_an_endpoint_that_leaves_is_finished() {
     assert!(response.body.iter().all(|byte| *byte == b'x'));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn if_all_endpoints_leave_those_that_still_serve_are_asked() {
-    let (one, two) = (pod("one").await, pod("two").await);
-    let shop = Shop::open(&[one.address, two.address]).await;
+async fn if_all_endpoints_leave_those_that_still_serve_are_asked(source: Source) {
+    let (one, two) = (pod(&source, "one").await, pod(&source, "two").await);
+    let shop = Shop::open(source, &[one.address, two.address]).await;
     let load = shop.load();
     load.more(50).await;
     shop.set(&[(one.address, Leaving), (two.address, Gone)], 1).await;
@@ -135,3 +133,9 @@ async fn if_all_endpoints_leave_those_that_still_serve_are_asked() {
     shop.set(&[(one.address, Gone), (two.address, Gone)], 0).await;
     shop.appliance.answers(HOST, "/", 503, "").await;
 }
+
+from_both!(
+    a_rolling_update_of_three_endpoints_fails_no_request,
+    what_is_under_way_on_an_endpoint_that_leaves_is_finished,
+    if_all_endpoints_leave_those_that_still_serve_are_asked,
+);

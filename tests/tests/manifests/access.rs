@@ -12,10 +12,8 @@ use ferrogate_tests::api_server::kinds::RESOURCES;
 use ferrogate_tests::wait::until;
 use serde_json::Value;
 
-use crate::objects::{self, NAMESPACE, find, pools, text, texts};
+use crate::objects::{self, NAMESPACE, find, text, texts};
 use crate::roles::{Role, namespaces, published, shown, work};
-
-const BACKWARDS: &str = "10.0.0.9-10.0.0.1";
 
 /// Something that is granted, or done; without a name for objects of any, without a namespace for those of all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,23 +120,29 @@ async fn uses(role: Role) -> BTreeSet<Access> {
     let mut first = role.start(&kubeconfig);
     let kind = if role == Role::Speaker { "Service" } else { "Ingress" };
     until("an answer", async || shown(server.get(kind, "shop", "web"))).await;
-    put(&pools(BACKWARDS));
-    let stale = async || server.all("Event").into_iter().find(|it| it["reason"] == "ConfigStale").ok_or("none");
-    until("the event of a stale configuration", stale).await;
+    let reason = role.complaint();
+    role.wrong(&server, true);
+    let told = async || server.all("Event").into_iter().find(|it| it["reason"] == reason).ok_or("none");
+    until(reason, told).await;
     awaits("update", "leases", 1).await;
+    until("the state on disk", async || if first.has_kept_state() { Ok(()) } else { Err("none") }).await;
     first.end().await;
 
     // Another one takes over, knows what was told, and counts it up when it comes back.
     let mut second = role.start(&kubeconfig);
     awaits("list", "events", 2).await;
     for _ in 0..3 {
-        second.knows(true).await;
-        put(&pools("10.0.0.0/24"));
-        second.knows(false).await;
-        put(&pools(BACKWARDS));
+        second.knows(role.symptom(), true).await;
+        role.wrong(&server, false);
+        second.knows(role.symptom(), false).await;
+        role.wrong(&server, true);
     }
     awaits("patch", "events", 1).await;
     second.end().await;
+    if role == Role::Ingress {
+        let told = server.all("Event").into_iter().any(|it| it["reason"] == "ConfigStale");
+        assert!(!told, "what the leader of the speakers tells, no other leader does");
+    }
     server.faults().requests().iter().map(Access::of).collect()
 }
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use ferrogate_tests::api_server::ApiServer;
 use ferrogate_tests::api_server::failure::Failure;
 use ferrogate_tests::appliance::Process;
 use ferrogate_tests::client::Target;
-use ferrogate_tests::manifests::{Ingress, load_balancer, tls_secret};
+use ferrogate_tests::manifests::{Ingress, load_balancer, service, tls_secret};
 use ferrogate_tests::wait::until;
 use ferrogate_tests::{binary, certificate, loopback};
 use rustix::process::Signal;
@@ -32,6 +33,34 @@ impl Role {
         }
     }
 
+    /// The reason of the event that tells what [`Self::wrong`] makes wrong.
+    pub(crate) const fn complaint(self) -> &'static str {
+        match self {
+            Self::Speaker => "ConfigStale",
+            Self::Ingress => "ServiceNotFound",
+        }
+    }
+
+    /// What its problems say of it.
+    pub(crate) const fn symptom(self) -> &'static str {
+        match self {
+            Self::Speaker => "runs backwards",
+            Self::Ingress => "shop/absent does not exist",
+        }
+    }
+
+    /// Makes something wrong that it has to tell of, or mends it: the address configuration; the backend of an Ingress.
+    pub(crate) fn wrong(self, server: &ApiServer, wrong: bool) {
+        let put = |object: &Value| drop(server.put(object).expect("a kind it serves"));
+        match (self, wrong) {
+            (Self::Speaker, true) => put(&pools("10.0.0.9-10.0.0.1")),
+            (Self::Speaker, false) => put(&pools("10.0.0.0/24")),
+            // It is wrong from the beginning.
+            (Self::Ingress, true) => drop(server.delete("Service", "shop", "absent")),
+            (Self::Ingress, false) => documents(&service("shop", "absent")).iter().for_each(put),
+        }
+    }
+
     /// The container that its `DaemonSet` starts.
     pub(crate) fn container(self) -> Value {
         let base = objects::base();
@@ -54,7 +83,10 @@ impl Role {
         // Nothing may be said on this machine's LAN.
         command.env("FERROGATE_INTERFACE", "lo").env("FERROGATE_ADMIN", admin.to_string());
         command.env("FERROGATE_HTTP", &any).env("FERROGATE_HTTPS", &any);
-        Running { process: Process::start(command), admin: Target::plain(admin) }
+        // Where the manifest mounts a volume.
+        let cache = tempfile::tempdir().expect("a temporary folder");
+        command.env("FERROGATE_CACHE", cache.path());
+        Running { process: Process::start(command), admin: Target::plain(admin), cache }
     }
 }
 
@@ -62,20 +94,26 @@ impl Role {
 pub(crate) struct Running {
     process: Process,
     admin: Target,
+    cache: tempfile::TempDir,
 }
 
 impl Running {
+    /// Whether it has kept the state of the cluster.
+    pub(crate) fn has_kept_state(&self) -> bool {
+        self.cache.path().join("snapshot").is_file()
+    }
+
     /// What is wrong, as it says itself.
     pub(crate) async fn problems(&self) -> String {
         let answer = self.admin.get("admin", "/api/v1/problems").await;
         answer.map_or_else(|error| error.to_string(), |answer| answer.text())
     }
 
-    /// Waits until it says whether its address configuration is wrong.
-    pub(crate) async fn knows(&self, wrong: bool) {
-        until("news of the address configuration", async || {
+    /// Waits until it says whether something is wrong, in these words.
+    pub(crate) async fn knows(&self, symptom: &str, wrong: bool) {
+        until("news of what is wrong", async || {
             let problems = self.problems().await;
-            let said = problems.contains("\"problems\"") && problems.contains("runs backwards") == wrong;
+            let said = problems.contains("\"problems\"") && problems.contains(symptom) == wrong;
             if said { Ok(()) } else { Err(problems) }
         })
         .await;
