@@ -10,6 +10,7 @@ use ferrogate_tests::api_server::faults::{Fault, Match};
 use ferrogate_tests::appliance::{Appliance, Builder};
 use ferrogate_tests::binary;
 use ferrogate_tests::client::Target;
+use ferrogate_tests::load::{Load, Request};
 use ferrogate_tests::netns::Lan;
 use ferrogate_tests::skip_unless_root;
 use ferrogate_tests::upstream::{Reply, Upstream};
@@ -18,6 +19,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{World, ingress, pools, service, slice};
+use crate::scene::class;
 
 const VIP: &str = "10.77.0.100";
 
@@ -51,6 +53,59 @@ async fn the_appliance_takes_its_lease_and_gives_it_back() {
     assert!(appliance.wait().unwrap().success());
 }
 
+/// The shop's route to a backend at the peer, and a pool of the LAN, on a server inside the node's namespace.
+fn lan_world(lan: &Lan, backend: &Upstream) -> World {
+    let world = World::of(ApiServer::start_inside(&lan.node).expect("a free loopback port"));
+    let mut endpoints = slice("web-1", "web");
+    endpoints["endpoints"][0]["addresses"] = json!(["10.77.0.2"]);
+    endpoints["ports"][0]["port"] = json!(backend.address.port());
+    for object in [pools("10.77.0.100-10.77.0.109"), class(), service("web"), ingress("web"), endpoints] {
+        world.put(&object);
+    }
+    world
+}
+
+fn backend_at(lan: &Lan) -> Upstream {
+    Upstream::start_inside(&lan.peer, Ipv4Addr::new(10, 77, 0, 2), |_| Reply::Text("from the backend".into()))
+}
+
+/// What must not be lost: a request from the LAN, through a VIP for which the LAN asks anew all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minute_without_api_server_costs_no_request_through_a_vip() {
+    skip_unless_root!();
+    let lan = Lan::new();
+    let backend = backend_at(&lan);
+    let mut world = lan_world(&lan, &backend);
+    // What kube-proxy does with a VIP, in short: the node takes what is sent to it, and leaves ARP to the speaker.
+    lan.node.ip(&format!("addr add {VIP}/32 dev lo")).unwrap();
+    let quiet = lan.node.command("sysctl").args(["-qw", "net.ipv4.conf.all.arp_ignore=1"]).status();
+    assert!(quiet.is_ok_and(|status| status.success()), "root may set it");
+    let config = world.server.kubeconfig(world.folder.path()).unwrap();
+    let appliance = Builder::cluster(&config).inside(lan.node.name()).start().await;
+    let target = Target::plain((VIP.parse::<Ipv4Addr>().unwrap(), 80).into()).from(Some(lan.peer.name()));
+    until("an answer through the VIP", async || match target.get("web.example.com", "/").await {
+        Ok(response) if response.text() == "from the backend" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let load = Load::start(&[Request { target, host: "web.example.com".to_owned(), path: "/".to_owned() }]);
+    load.more(50).await;
+    world.server.go_away();
+    for _ in 0..60 {
+        lan.peer.ip("neigh flush dev eth0").unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let vips = appliance.api("vips").await;
+        assert!(vips.iter().any(|vip| vip["ips"] == json!([VIP]) && vip["state"] == "announcing"), "{vips:?}");
+    }
+    load.more(50).await;
+    let tally = load.finish().await;
+    assert_eq!(tally.unexpected(&["from the backend"]), Vec::<String>::new());
+    world.server.come_back().await.unwrap();
+    world.put(&service("late"));
+    world.assigned(2).await;
+    assert_eq!(world.ips("web"), [VIP]);
+}
+
 /// The addresses that a Service is shown with; `None` if it is not shown.
 async fn shown(appliance: &Appliance, service: &str) -> Option<Vec<Value>> {
     let vips = appliance.api("vips").await;
@@ -62,20 +117,8 @@ async fn shown(appliance: &Appliance, service: &str) -> Option<Vec<Value>> {
 async fn a_restart_without_api_server_serves_routes_and_keeps_committed_addresses_and_gives_no_other() {
     skip_unless_root!();
     let lan = Lan::new();
-    let mut world = World::of(ApiServer::start_inside(&lan.node).expect("a free loopback port"));
-    let backend =
-        Upstream::start_inside(&lan.peer, Ipv4Addr::new(10, 77, 0, 2), |_| Reply::Text("from the backend".into()));
-    world.put(&pools("10.77.0.100-10.77.0.109"));
-    world.put(
-        &json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": { "name": "ferrogate" },
-        "spec": { "controller": "ferrogate.io/ingress-controller" } }),
-    );
-    let mut endpoints = slice("web-1", "web");
-    endpoints["endpoints"][0]["addresses"] = json!(["10.77.0.2"]);
-    endpoints["ports"][0]["port"] = json!(backend.address.port());
-    for object in [service("web"), ingress("web"), endpoints] {
-        world.put(&object);
-    }
+    let backend = backend_at(&lan);
+    let mut world = lan_world(&lan, &backend);
     let config = world.server.kubeconfig(world.folder.path()).unwrap();
     let cache = world.folder.path().join("cache").display().to_string();
     let builder = Builder::cluster(&config).inside(lan.node.name()).with(&["--cache", &cache]);
