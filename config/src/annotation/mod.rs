@@ -12,12 +12,14 @@
 //!
 //! Pure.
 
+mod answer;
 mod auth;
 mod canary;
 mod cors;
 mod external;
 mod limit;
 mod names;
+mod own;
 mod read;
 mod redirect;
 mod rewrite;
@@ -31,6 +33,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::Severity;
 
+pub use answer::AnswerRewrites;
 pub use auth::{BasicAuth, PasswordFormat};
 pub use canary::{Canary, HeaderRule};
 pub use cors::{Cors, Origins};
@@ -81,7 +84,9 @@ pub struct Annotations {
     pub basic: Option<BasicAuth>,
     /// A service that says who may come (`auth-url`).
     pub external: Option<ExternalAuth>,
-    /// What `server-snippet`, then `configuration-snippet` ask for.
+    /// What is rewritten in answers of endpoints.
+    pub answers: AnswerRewrites,
+    /// What our own annotations, `server-snippet`, then `configuration-snippet` ask for.
     pub steps: Vec<Step>,
     /// Whether one of several guards is enough (`satisfy: any`).
     pub any_guard: bool,
@@ -126,6 +131,7 @@ impl Annotations {
             www: reader.flag("from-to-www-redirect"),
             basic: auth::basic(&mut reader),
             external: external::read(&mut reader),
+            answers: answer::read(&mut reader),
             steps: steps(&mut reader),
             any_guard: auth::any_is_enough(&mut reader),
             limits: limit::read(&mut reader),
@@ -133,15 +139,20 @@ impl Annotations {
             unlogged: reader.value("enable-access-log", value::boolean) == Some(false),
             denied: false,
         };
+        reader.value("proxy-http-version", |text| match text {
+            "1.1" => Ok(()),
+            _ => Err(format!("endpoints are asked with HTTP/1.1; {text:?} has no effect, remove it")),
+        });
         let (problems, denied) = reader.finish();
         read.denied = denied;
         (read, problems)
     }
 }
 
-/// Both snippets, in the order of nginx.
+/// Our own annotations, then both snippets, in the order of nginx.
 fn steps(reader: &mut Reader<'_>) -> Vec<Step> {
-    let mut steps = reader.snippet("server-snippet", snippet::Level::Server).steps;
+    let mut steps = own::steps(reader);
+    steps.extend(reader.snippet("server-snippet", snippet::Level::Server).steps);
     steps.extend(reader.snippet("configuration-snippet", snippet::Level::Location).steps);
     steps
 }

@@ -276,7 +276,7 @@ fn rewrite(pattern: &str, to: &str, status: Option<u16>) -> Result<Action, Strin
     Ok(Action::Rewrite(expression(pattern, false)?, to, status))
 }
 
-fn status(text: &str) -> Result<u16, String> {
+pub(super) fn status(text: &str) -> Result<u16, String> {
     let status = value::number(text).and_then(|status| u16::try_from(status).ok());
     let status = status.filter(|status| (200..=599).contains(status) && *status != 444);
     status.ok_or_else(|| format!("status {text:?} is not understood"))
@@ -288,7 +288,7 @@ fn line(text: &str) -> Result<Text, String> {
 }
 
 /// `Name: text`.
-fn field_of(text: &str) -> Result<(String, Text), String> {
+pub(super) fn field_of(text: &str) -> Result<(String, Text), String> {
     let (name, text) = text.split_once(':').ok_or_else(|| format!("{text:?} is not of the form \"Name: value\""))?;
     Ok((field_name(name.trim())?, field_text(text.trim())?))
 }

@@ -16,6 +16,7 @@ mod external;
 mod limit;
 mod redirect;
 mod rewrite;
+pub mod rewrites;
 mod snippet;
 mod values;
 
@@ -23,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::annotation::{Annotations, ExternalAuth, Level, Template, UpstreamTimeouts};
+use config::annotation::{Annotations, AnswerRewrites, ExternalAuth, Level, Template, UpstreamTimeouts};
 use config::object::ObjectName;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 
@@ -103,6 +104,8 @@ pub struct Prepared {
     pub answer: Vec<AnswerChange>,
     /// What the service is asked that decides who may come.
     pub question: Option<Question>,
+    /// The beginning of `Location`, and what it is replaced by.
+    pub redirect: Option<(String, String)>,
     /// Whether no `deny` is for the client.
     pub admitted: bool,
 }
@@ -313,13 +316,15 @@ impl RoutePlan {
     #[must_use]
     pub fn prepare(&self, asked: &Asked<'_>) -> Option<Box<Prepared>> {
         let steps = &self.annotations.steps;
-        if steps.is_empty() && self.external.is_none() {
+        let redirect = self.annotations.answers.redirect.as_ref();
+        if steps.is_empty() && self.external.is_none() && redirect.is_none() {
             return None;
         }
         Some(Box::new(Prepared {
             request: snippet::request_fields(steps, asked),
             answer: snippet::answer_changes(steps, asked),
             question: self.external.as_ref().map(|external| external::question(&external.auth, asked)),
+            redirect: redirect.map(|(from, to)| (from.clone(), values::fill(to, asked))),
             admitted: snippet::admits(steps, asked),
         }))
     }
@@ -351,6 +356,13 @@ impl RoutePlan {
     #[must_use]
     pub fn always_sets_cookies(&self) -> bool {
         self.external.as_ref().is_some_and(|external| external.auth.always_set_cookie)
+    }
+
+    /// What is rewritten in the cookies of endpoints.
+    #[must_use]
+    pub fn cookie_rewrites(&self) -> Option<&AnswerRewrites> {
+        let answers = &self.annotations.answers;
+        (answers.cookie_domain.is_some() || answers.cookie_path.is_some()).then_some(answers)
     }
 
     /// Whether answers are slowed down.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, REFERER, RETRY_AFTER, SET_COOKIE,
-    UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, LOCATION, REFERER, RETRY_AFTER,
+    SET_COOKIE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ use crate::access::Entry as LogEntry;
 use crate::answer::Fault;
 use crate::filter::{
     Admission, AnswerChange, Asked, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan,
-    Slot, Verdict, X_FORWARDED_PREFIX, is_common,
+    Slot, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
 };
 use crate::gate::GateError;
 use crate::gate::authority::Authority;
@@ -271,6 +271,31 @@ impl Exchange {
         Ok(())
     }
 
+    /// Rewrites what an endpoint says that is for another address than the client knows.
+    pub(super) fn rewrite_answer(&self, answer: &mut ResponseHeader) -> Result<()> {
+        let Some(plan) = self.plan() else { return Ok(()) };
+        if let Some(answers) = plan.cookie_rewrites() {
+            let cookies: Vec<HeaderValue> = answer.headers.get_all(SET_COOKIE).iter().cloned().collect();
+            let rewritten = |field: &HeaderValue| {
+                let text = rewrites::cookie(field.to_str().ok()?, answers)?;
+                HeaderValue::from_str(&text).ok()
+            };
+            if cookies.iter().any(|field| rewritten(field).is_some()) {
+                answer.remove_header(&SET_COOKIE);
+                for field in cookies {
+                    answer.append_header(SET_COOKIE, rewritten(&field).unwrap_or(field))?;
+                }
+            }
+        }
+        if let Some((from, to)) = self.prepared.as_ref().and_then(|prepared| prepared.redirect.as_ref()) {
+            let location = answer.headers.get(LOCATION).and_then(|field| field.to_str().ok());
+            if let Some(location) = location.and_then(|field| rewrites::location(field, from, to)) {
+                answer.insert_header(LOCATION, location)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the changes that snippets and the service ask for that decides who may come.
     fn apply_changes(&self, plan: &RoutePlan, answer: &mut ResponseHeader) -> Result<()> {
         let is_common = is_common(answer.status.as_u16());
@@ -398,7 +423,7 @@ impl Exchange {
         self.status = status;
         let mut head = ResponseHeader::build(status, Some(8))?;
         if let Some(to) = to {
-            head.insert_header(http::header::LOCATION, to)?;
+            head.insert_header(LOCATION, to)?;
         }
         if status != 204 {
             head.insert_header(CONTENT_LENGTH, 0)?;

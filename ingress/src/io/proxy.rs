@@ -289,7 +289,11 @@ impl ProxyHttp for Gateway {
             self.close_if_draining(session);
         }
         response::clean(answer);
-        if answer.status.is_informational() { Ok(()) } else { exchange.decorate(session, answer) }
+        if answer.status.is_informational() {
+            return Ok(());
+        }
+        exchange.rewrite_answer(answer)?;
+        exchange.decorate(session, answer)
     }
 
     fn response_body_filter(

@@ -1,5 +1,6 @@
 //! What annotations ask for, through the proxy, beside nginx configured as ingress-nginx would.
 
+mod answers;
 mod canary;
 mod external;
 mod guards;

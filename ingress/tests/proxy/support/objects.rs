@@ -57,7 +57,8 @@ impl World {
         self.ingress(ingress, host, "/", service, &json!([{"hosts": [host], "secretName": secret}]))
     }
 
-    /// An Ingress of class `nginx` with these paths, all to one Service, and these annotations of ingress-nginx.
+    /// An Ingress of class `nginx` with these paths, all to one Service, and these annotations: of ingress-nginx, or with
+    /// their whole key.
     pub(crate) fn annotated(
         self,
         ingress: &str,
@@ -94,7 +95,10 @@ impl World {
         annotations: &[(&str, &str)],
         tls: &Value,
     ) -> Self {
-        let keys = annotations.iter().map(|(key, text)| (format!("nginx.ingress.kubernetes.io/{key}"), text));
+        let whole = |key: &str| {
+            if key.contains('/') { key.to_owned() } else { format!("nginx.ingress.kubernetes.io/{key}") }
+        };
+        let keys = annotations.iter().map(|(key, text)| (whole(key), text));
         let mut written: BTreeMap<String, &str> = keys.map(|(key, text)| (key, *text)).collect();
         written.insert("kubernetes.io/ingress.class".to_owned(), "nginx");
         let backend = json!({"service": {"name": service, "port": {"number": 80}}});

@@ -191,6 +191,11 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
             stream.write_all(b"220 mail.example.com ESMTP\r\n\r\n").await?;
             return Ok(false);
         }
+        "/moved" => {
+            let head = "HTTP/1.1 302 Found\r\nLocation: http://inside.example/app/x\r\nSet-Cookie: a=b; Path=/app/x\r\n\
+                        Set-Cookie: c=d; Domain=inside.example; HttpOnly\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(head.as_bytes()).await?;
+        }
         "/auth" => {
             let text = match request.field("cookie") {
                 Some(cookies) if cookies.contains("session=ok") => {
