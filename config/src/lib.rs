@@ -10,6 +10,7 @@
 //! never backward, a [`pool::PoolName`] never empty.
 
 pub mod annotation;
+pub mod derived;
 pub mod diagnostic;
 pub mod legacy;
 pub mod manifest;

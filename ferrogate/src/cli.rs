@@ -3,6 +3,8 @@
 //! A group of flags belongs to one part, and a command takes the groups of the parts it runs. What a flag's default
 //! depends on (who we are, what may be bound) is decided in [`crate::defaults`], not here.
 
+mod addresses;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,10 +14,10 @@ use config::object::ObjectName;
 use config::report::IngressAddress;
 use config::settings;
 use jiff::SignedDuration;
-use lb_speaker::allocator::OrphanPolicy;
 use lb_speaker::rate::Rate;
 
 use crate::why::WhyArgs;
+pub(crate) use addresses::AddressArgs;
 
 /// Version and commit, as `--version` shows them.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("FERROGATE_COMMIT"), ")");
@@ -180,12 +182,6 @@ pub(crate) struct SpeakerArgs {
     /// Interface to announce addresses on; may be repeated [default: every suitable one]
     #[arg(long = "interface", value_name = "NAME", value_delimiter = ',', env = "FERROGATE_INTERFACE")]
     pub(crate) interfaces: Vec<String>,
-    /// Serve only Services of this loadBalancerClass [default: those without one]
-    #[arg(long, value_name = "CLASS", env = "FERROGATE_LB_CLASS")]
-    pub(crate) lb_class: Option<String>,
-    /// What becomes of addresses whose pool was edited away: keep (and say so) or reassign
-    #[arg(long, value_enum, default_value_t = Orphans::Keep, value_name = "POLICY", env = "FERROGATE_ORPHAN_POLICY", hide_possible_values = true)]
-    pub(crate) orphan_policy: Orphans,
     /// Most ARP and Neighbor Discovery frames that an interface sends unasked in a second, such as 15 where switches
     /// limit ARP; at least 10 [default: 256 at once, then 500 a second, and 1000 while addresses are probed]
     #[arg(long, value_name = "N", env = "FERROGATE_GARP_RATE", value_parser = clap::value_parser!(u32).range(i64::from(Rate::LEAST)..))]
@@ -193,25 +189,8 @@ pub(crate) struct SpeakerArgs {
     /// Answer ping for announced addresses; in a cluster only, where the kernel does not
     #[arg(long, env = "FERROGATE_ANSWER_PING")]
     pub(crate) answer_ping: bool,
-    /// Also give addresses of nodes, and network and broadcast addresses of the LAN, if a pool has them
-    #[arg(long, env = "FERROGATE_ALLOW_RESERVED_ADDRESSES")]
-    pub(crate) allow_reserved_addresses: bool,
-}
-
-/// What becomes of addresses whose pool was edited away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Orphans {
-    Keep,
-    Reassign,
-}
-
-impl From<Orphans> for OrphanPolicy {
-    fn from(orphans: Orphans) -> Self {
-        match orphans {
-            Orphans::Keep => Self::Keep,
-            Orphans::Reassign => Self::Reassign,
-        }
-    }
+    #[command(flatten)]
+    pub(crate) addresses: AddressArgs,
 }
 
 /// Flags of the ingress.
@@ -318,9 +297,8 @@ pub(crate) struct CheckArgs {
     /// Also check Ingresses that name no class
     #[arg(long, env = "FERROGATE_WATCH_INGRESS_WITHOUT_CLASS")]
     pub(crate) watch_ingress_without_class: bool,
-    /// Check only Services of this loadBalancerClass [default: those without one]
-    #[arg(long, value_name = "CLASS", env = "FERROGATE_LB_CLASS")]
-    pub(crate) lb_class: Option<String>,
+    #[command(flatten)]
+    pub(crate) addresses: AddressArgs,
     #[command(flatten)]
     pub(crate) against: AgainstArgs,
 }
@@ -345,12 +323,6 @@ pub(crate) struct AgainstArgs {
     /// Name of that ConfigMap
     #[arg(long, value_name = "NAME", env = "FERROGATE_CONFIG_NAME", default_value = settings::DEFAULT_CONFIG_MAP.1)]
     pub(crate) config_name: String,
-    /// The policy that the speaker there runs with: keep or reassign
-    #[arg(long, value_enum, default_value_t = Orphans::Keep, value_name = "POLICY", env = "FERROGATE_ORPHAN_POLICY", hide_possible_values = true)]
-    pub(crate) orphan_policy: Orphans,
-    /// That the speaker there gives reserved addresses
-    #[arg(long, env = "FERROGATE_ALLOW_RESERVED_ADDRESSES")]
-    pub(crate) allow_reserved_addresses: bool,
 }
 
 /// Form of what `check` prints.

@@ -1,24 +1,21 @@
 //! The law of allocation: cases by row, and the properties.
 
+use std::collections::BTreeMap;
+
 use config::pool::AddressRange;
 use proptest::prelude::*;
 
 use super::*;
 use crate::claim::{Port, Traffic};
+use crate::tenancy::Rule;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 fn pool(name: &str, ranges: &[(&str, &str)]) -> Pool {
-    Pool {
-        name: PoolName::new(name).unwrap(),
-        protocol: Protocol::Layer2,
-        ranges: ranges.iter().map(|(first, last)| AddressRange::new(ip(first), ip(last)).unwrap()).collect(),
-        auto_assign: true,
-        avoid_buggy_ips: false,
-        advertisements: Vec::new(),
-    }
+    let ranges = ranges.iter().map(|(first, last)| AddressRange::new(ip(first), ip(last)).unwrap()).collect();
+    Pool::new(PoolName::new(name).unwrap(), Protocol::Layer2, ranges)
 }
 
 fn pools(pools: Vec<Pool>) -> PoolConfig {
@@ -33,6 +30,7 @@ fn claim(name: &str) -> Claim {
         pool: None,
         sharing: None,
         ports: vec![Port { protocol: "tcp".into(), number: 80 }],
+        labels: Labels::new(),
         committed: Vec::new(),
         fault: None,
     }
@@ -47,9 +45,16 @@ fn sharing(key: &str, port: i32, claim: Claim) -> Claim {
     Claim { sharing, ports: vec![Port { protocol: "tcp".into(), number: port }], ..claim }
 }
 
+type Assignments = BTreeMap<ObjectName, Assignment>;
+
 fn allocate(config: &PoolConfig, claims: &[Claim]) -> Assignments {
-    let reserved = Reserved::new();
-    super::allocate(Terms { config, orphans: OrphanPolicy::Keep, reserved: &reserved }, claims)
+    under(config, OrphanPolicy::Keep, &Reserved::new(), claims)
+}
+
+fn under(config: &PoolConfig, orphans: OrphanPolicy, reserved: &Reserved, claims: &[Claim]) -> Assignments {
+    let terms = Terms { config, orphans, reserved, namespaces: &Objects::default() };
+    let given = super::allocate(terms, &claims.iter().collect::<Vec<_>>());
+    claims.iter().map(|claim| claim.service.clone()).zip(given).collect()
 }
 
 /// `name=address` or `name: refusal` of each Service.
@@ -247,9 +252,7 @@ fn an_orphan_is_renumbered_where_that_is_the_policy() {
             "b=192.0.2.1",
         ),
     ] {
-        let reserved = Reserved::new();
-        let terms = Terms { config: &config, orphans: OrphanPolicy::Reassign, reserved: &reserved };
-        let given = super::allocate(terms, &claims);
+        let given = under(&config, OrphanPolicy::Reassign, &Reserved::new(), &claims);
         assert_eq!(shown(given)[0], expected, "{what}");
     }
 }
@@ -258,15 +261,15 @@ fn an_orphan_is_renumbered_where_that_is_the_policy() {
 fn a_reserved_address_is_neither_given_nor_taken_away() {
     let reserved = Reserved::from([(ip("192.0.2.20"), crate::reserved::Holder::Node("n1".into()))]);
     let config = small();
-    let terms = Terms { config: &config, orphans: OrphanPolicy::Keep, reserved: &reserved };
+    let allocate = |claims: &[Claim]| under(&config, OrphanPolicy::Keep, &reserved, claims);
     let asks = Claim { asked: vec![ip("192.0.2.20")], ..claim("b") };
-    let given = shown(super::allocate(terms, &[claim("a"), asks]));
+    let given = shown(allocate(&[claim("a"), asks]));
     assert_eq!(given[0], "a=192.0.2.21");
     assert!(
         given[1].starts_with("b=: [\"192.0.2.20\"] is not allowed in config: it is an address of node n1"),
         "{given:?}"
     );
-    assert_eq!(shown(super::allocate(terms, &[holding("c", "192.0.2.20")])), ["c=192.0.2.20"]);
+    assert_eq!(shown(allocate(&[holding("c", "192.0.2.20")])), ["c=192.0.2.20"]);
 }
 
 #[test] // whoever walks a pool address by address, or everybody for everybody, does not come to an end here
@@ -410,9 +413,7 @@ proptest! {
     #[test] // subnets are what one node sees: the next leader may see others
     fn another_view_of_what_is_reserved_moves_nobody(claims in some_claims(), one in some_reserved(), other in some_reserved()) {
         let config = some_pools();
-        let under = |reserved: &Reserved, claims: &[Claim]| {
-            super::allocate(Terms { config: &config, orphans: OrphanPolicy::Keep, reserved }, claims)
-        };
+        let under = |reserved: &Reserved, claims: &[Claim]| under(&config, OrphanPolicy::Keep, reserved, claims);
         let given = under(&one, &claims);
         for it in given.values() {
             let fresh = |ip: &&IpAddr| !claims.iter().any(|claim| claim.committed.contains(*ip));
@@ -421,6 +422,66 @@ proptest! {
         let again = under(&other, &committed(&claims, &given));
         for (name, before) in &given {
             prop_assert!(before.ips.iter().all(|ip| again[name].ips.contains(ip)), "{name} lost {:?}", before.ips);
+        }
+    }
+
+    #[test]
+    fn what_is_freed_goes_to_the_next_who_waits(claims in some_claims(), gone in any::<prop::sample::Index>()) {
+        prop_assume!(!claims.is_empty());
+        let config = some_pools();
+        let given = allocate(&config, &claims);
+        let mut rest = committed(&claims, &given);
+        let leaver = rest.remove(gone.index(rest.len()));
+        let after = allocate(&config, &rest);
+        // Whoever still waits waits for a reason that holds now, and is told no old one.
+        for claim in rest.iter().filter(|claim| after[&claim.service].ips.is_empty() && claim.asked.is_empty()) {
+            let refusal = after[&claim.service].refusal.as_ref();
+            let named = claim.pool.as_deref().is_none_or(|pool| config.pool(pool).is_some());
+            prop_assert_eq!(matches!(refusal, Some(Refusal::UnknownPool { .. })), !named);
+            let fits = |ip: &IpAddr| {
+                let pool = config.pool_of(*ip).filter(|pool| match &claim.pool {
+                    Some(name) => pool.name.as_str() == name,
+                    None => pool.auto_assign,
+                });
+                let free = rest.iter().all(|other| !after[&other.service].ips.contains(ip));
+                pool.is_some() && free && claim.families == Families::Single(Family::of(*ip))
+            };
+            let freed: Vec<&IpAddr> = leaver.committed.iter().filter(|ip| fits(ip)).collect();
+            prop_assert!(freed.is_empty(), "{claim:?} waits though {freed:?} is free");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_in_the_way(claims in some_claims()) {
+        let config = some_pools();
+        let given = allocate(&config, &claims);
+        let on = |ip: &IpAddr| claims.iter().filter(|claim| given[&claim.service].ips.contains(ip)).collect::<Vec<_>>();
+        for claim in &claims {
+            match &given[&claim.service].refusal {
+                Some(Refusal::InUse(Rule::Port { ip, port, tenant })) => {
+                    let holder = on(ip).into_iter().find(|it| it.service == *tenant);
+                    prop_assert!(holder.is_some_and(|it| it.ports.contains(port)) && claim.ports.contains(port));
+                }
+                Some(Refusal::InUse(Rule::Key { tenant, .. } | Rule::Traffic { tenant, .. })) => {
+                    let held = claim.asked.iter().flat_map(on).any(|it| it.service == *tenant && it.sharing != claim.sharing);
+                    let alone = claim.sharing.is_none() && claim.asked.iter().flat_map(on).any(|it| it.service == *tenant);
+                    prop_assert!(held || alone, "{claim:?} is told of {tenant}");
+                }
+                Some(Refusal::NotAllowed { ip }) => prop_assert_eq!(config.pool_of(*ip), None),
+                Some(Refusal::Avoided { ip, .. }) => prop_assert!(config::pool::is_buggy(*ip)),
+                Some(Refusal::UnknownPool { pool, .. }) => prop_assert_eq!(config.pool(pool), None),
+                Some(Refusal::Exhausted { pools, families, .. } | Refusal::PoolExhausted { pools, families, .. }) => {
+                    prop_assert_eq!(*families, claim.families);
+                    let all = pools.iter().filter_map(|pool| config.pool(pool.as_str()));
+                    let free = all.flat_map(|pool| pool.ranges.iter().map(move |range| (pool, range))).find_map(|(pool, range)| {
+                        let ips = (0..range.len()).filter_map(|at| range.nth(at));
+                        ips.filter(|ip| pool.allows(*ip)).find(|ip| on(ip).is_empty())
+                    });
+                    let single = matches!(families, Families::Single(family) if free.is_some_and(|ip| Family::of(ip) == *family));
+                    prop_assert!(!single, "{free:?} is free for {claim:?}");
+                }
+                _ => {}
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::arp::MacAddr;
 
@@ -72,12 +72,11 @@ const VIRTUAL: [&str; 24] = [
     "xfrm",
 ];
 
-/// The IPv4 subnets that lead to a LAN.
+/// The subnets that lead to a LAN.
 #[must_use]
-pub fn subnets(links: &[Link]) -> Vec<Ipv4Net> {
+pub fn subnets(links: &[Link]) -> Vec<IpNet> {
     let lan = links.iter().filter(|link| link.unfit.is_none() && !link.is_virtual());
-    let all = lan.flat_map(|link| link.subnets.iter());
-    all.filter_map(|subnet| if let IpNet::V4(subnet) = subnet { Some(*subnet) } else { None }).collect()
+    lan.flat_map(|link| link.subnets.iter().copied()).collect()
 }
 
 impl Link {

@@ -14,6 +14,7 @@ use crate::plan::PoolUsage;
 pub struct SpeakerMetrics {
     /// `metallb_allocator_addresses_total` and its twin `.._in_use_total`, by pool: both families, IPv4, IPv6.
     addresses: [Addresses; 3],
+    services_allocated: IntGaugeVec,
     requests_received: IntCounterVec,
     responses_sent: IntCounterVec,
     gratuitous_sent: IntCounterVec,
@@ -86,12 +87,17 @@ impl SpeakerMetrics {
         let announced = Opts::new("metallb_speaker_announced", "Services being announced from this node.");
         let announced = IntGaugeVec::new(announced, &announced_labels)?;
         registry.register(Box::new(announced.clone()))?;
+        let allocated =
+            Opts::new("metallb_allocator_services_allocated_total", "Number of services allocated, per pool.");
+        let services_allocated = IntGaugeVec::new(allocated, &["pool"])?;
+        registry.register(Box::new(services_allocated.clone()))?;
         Ok(Arc::new(Self {
             addresses: [
                 Addresses::register(registry, "", "addresses")?,
                 Addresses::register(registry, "ipv4_", "IPv4 addresses")?,
                 Addresses::register(registry, "ipv6_", "IPv6 addresses")?,
             ],
+            services_allocated,
             requests_received: counters(
                 "metallb_layer2_requests_received",
                 "Layer 2 requests received for an announced address.",
@@ -142,12 +148,16 @@ impl SpeakerMetrics {
         let names: BTreeSet<String> = pools.iter().map(|pool| pool.name.as_str().to_owned()).collect();
         for gone in shown.pools.difference(&names) {
             self.addresses.iter().for_each(|addresses| addresses.remove(gone));
+            // It may only be absent, which is what is wanted.
+            let _ = self.services_allocated.remove_label_values(&[gone]);
         }
         for pool in pools {
             let (name, ipv4, ipv6) = (pool.name.as_str(), &pool.ipv4, &pool.ipv6);
             self.addresses[0].set(name, ipv4.total.saturating_add(ipv6.total), ipv4.in_use + ipv6.in_use);
             self.addresses[1].set(name, ipv4.total, ipv4.in_use);
             self.addresses[2].set(name, ipv6.total, ipv6.in_use);
+            let services = i64::try_from(pool.services).unwrap_or(i64::MAX);
+            self.services_allocated.with_label_values(&[name]).set(services);
         }
         shown.pools = names;
     }

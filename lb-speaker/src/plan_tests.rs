@@ -7,6 +7,11 @@ use k8s_openapi::api::core::v1::{
 };
 use proptest::prelude::*;
 
+use config::diagnostic::Severity;
+use config::object::Kind;
+use config::pool::{AddressRange, Pool, PoolConfig};
+use k8s_openapi::api::core::v1::Service;
+
 use super::*;
 
 fn ip(text: &str) -> IpAddr {
@@ -14,14 +19,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn pool(name: &str, protocol: Protocol, first: &str, last: &str) -> Pool {
-    Pool {
-        name: PoolName::new(name).unwrap(),
-        protocol,
-        ranges: vec![AddressRange::new(ip(first), ip(last)).unwrap()],
-        auto_assign: true,
-        avoid_buggy_ips: false,
-        advertisements: Vec::new(),
-    }
+    Pool::new(PoolName::new(name).unwrap(), protocol, vec![AddressRange::new(ip(first), ip(last)).unwrap()])
 }
 
 fn service(type_: &str, held: &[&str]) -> Service {
@@ -197,16 +195,16 @@ fn addresses_of_nodes_and_the_ends_of_the_lan_are_given_only_if_told_so() {
     let mut before =
         snapshot(vec![edge], vec![("a", service("LoadBalancer", &[])), ("b", service("LoadBalancer", &[]))]);
     before.nodes = Arc::new(BTreeMap::from([(ObjectName::cluster("n1"), Arc::new(node))]));
-    let subnets = vec!["192.0.2.1/30".parse().unwrap()];
+    let lan = Lan { subnets: vec!["192.0.2.1/30".parse().unwrap()], ..Lan::default() };
     for (reserved, expected) in [
         (ReservedPolicy::Refuse, vec![vec![ip("192.0.2.1")], vec![]]),
         (ReservedPolicy::Give, vec![vec![ip("192.0.2.0")], vec![ip("192.0.2.1")]]),
     ] {
-        let options = PlanOptions { reserved, subnets: subnets.clone(), ..PlanOptions::default() };
+        let options = PlanOptions { reserved, lan: lan.clone(), ..PlanOptions::default() };
         let ips: Vec<_> = super::plan(&before, &options).services.into_values().map(|it| it.ips).collect();
         assert_eq!(ips, expected, "{reserved:?}");
     }
-    let options = PlanOptions { subnets, ..PlanOptions::default() };
+    let options = PlanOptions { lan, ..PlanOptions::default() };
     let kept = super::plan(
         &after_writing(
             &before,

@@ -12,13 +12,9 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn pools(list: &[(&str, &str, &str)]) -> Arc<PoolConfig> {
-    let pool = |(name, first, last): &(&str, &str, &str)| Pool {
-        name: PoolName::new(name).unwrap(),
-        protocol: Protocol::Layer2,
-        ranges: vec![AddressRange::new(ip(first), ip(last)).unwrap()],
-        auto_assign: true,
-        avoid_buggy_ips: false,
-        advertisements: Vec::new(),
+    let pool = |(name, first, last): &(&str, &str, &str)| {
+        let ranges = vec![AddressRange::new(ip(first), ip(last)).unwrap()];
+        Pool::new(PoolName::new(name).unwrap(), Protocol::Layer2, ranges)
     };
     Arc::new(PoolConfig { pools: list.iter().map(pool).collect(), ..PoolConfig::default() })
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use config::object::FieldPath;
 use config::pool::PoolName;
 
-use crate::claim::{ASK_ADDRESSES, ASK_POOL, Families, Family, Fault};
+use crate::claim::{ASK_ADDRESSES, ASK_POOL, Annotation, Families, Family, Fault};
 use crate::reserved::Holder;
 use crate::tenancy::Rule;
 
@@ -27,8 +27,7 @@ pub enum Refusal {
     Avoided { ip: IpAddr, pool: PoolName },
     /// It asks for an address that somebody else on the LAN has by right.
     #[error(
-        "[{:?}] is not allowed in config: it is {holder}; ask for another, or start the speaker with \
-         --allow-reserved-addresses", ip.to_string()
+        "[{:?}] is not allowed in config: it is {holder}; ask for another{}", ip.to_string(), holder.waiver()
     )]
     Reserved { ip: IpAddr, holder: Holder },
     /// It asks for a pool that does not exist.
@@ -36,12 +35,18 @@ pub enum Refusal {
     UnknownPool { pool: String, known: Vec<PoolName> },
     /// It asks for a pool, and for an address of another.
     #[error(
-        "requested loadBalancer IP(s) {ips:?} is not compatible with requested address pool {}: it is in pool {}; \
-         drop one of the two annotations", asked.as_str(), actual.as_str()
+        "requested loadBalancer IP(s) {} is not compatible with requested address pool {}: it is in pool {}; \
+         drop one of the two annotations", quoted(ips), asked.as_str(), actual.as_str()
     )]
     OtherPool { ips: Vec<IpAddr>, asked: PoolName, actual: PoolName },
+    /// It asks for a pool, or an address of it, that is kept for others.
+    #[error(
+        "pool {} not compatible for ip assignment: its service-allocation is for other namespaces or Services; \
+         ask for another pool, or add this one to it", pool.as_str()
+    )]
+    NotForIt { pool: PoolName },
     /// It asks for addresses of two pools.
-    #[error("requested loadBalancer IP(s) {ips:?} are in two pools; ask for two addresses of one pool")]
+    #[error("requested loadBalancer IP(s) {} are in two pools; ask for two addresses of one pool", quoted(ips))]
     TwoPools { ips: Vec<IpAddr> },
     /// It asks for an address that others have.
     #[error(transparent)]
@@ -50,11 +55,14 @@ pub enum Refusal {
     #[error("no available IPs: there is no address pool; define one in the ConfigMap metallb-system/config")]
     NoPools,
     /// No pool that gives addresses unasked has one left.
-    #[error("no available IPs{} in {}; widen a pool or free an address", of(*families), among(pools))]
-    Exhausted { pools: Vec<PoolName>, families: Families },
+    #[error("no available IPs{} in {}{}; widen a pool or free an address", of(*families), among(pools), besides(spared.as_ref()))]
+    Exhausted { pools: Vec<PoolName>, families: Families, spared: Option<Spared> },
     /// The asked pool has none left.
-    #[error("no available IPs{} in pool {:?}; widen it, free an address or ask for another pool", of(*families), names(pools))]
-    PoolExhausted { pools: Vec<PoolName>, families: Families },
+    #[error(
+        "no available IPs{} in pool {:?}{}; widen it, free an address or ask for another pool", of(*families),
+        names(pools), besides(spared.as_ref())
+    )]
+    PoolExhausted { pools: Vec<PoolName>, families: Families, spared: Option<Spared> },
     /// It has one address and must have two.
     #[error(
         "no available IPs: RequireDualStack needs an {} address from the pool of {held}; \
@@ -63,11 +71,32 @@ pub enum Refusal {
     NoSecond { held: IpAddr, family: Family },
 }
 
+/// Addresses that are free and given to nobody, since they are others' by right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spared {
+    /// The lowest of them.
+    pub ip: IpAddr,
+    /// Whose it is.
+    pub holder: Holder,
+    /// How many there are besides.
+    pub more: usize,
+}
+
+/// A second address that a Service would like and does not need.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot assign additional IP in PreferDualStack: no available IPs of family {}{}", family.as_str(), in_pool(pool.as_ref()))]
+pub struct Lacking {
+    /// Of which family.
+    pub family: Family,
+    /// From which pool it would come; `None` where the first address is in none any more.
+    pub pool: Option<PoolName>,
+}
+
 impl Refusal {
-    /// The field of the Service that asks for what cannot be had.
+    /// The field of the Service that asks for what cannot be had; `key_of` is the full key of an annotation it has.
     #[must_use]
-    pub fn field(&self, has_annotation: impl Fn(&str) -> Option<String>) -> FieldPath {
-        let annotation = |name| has_annotation(name).map(|key| FieldPath::of(["metadata", "annotations"]).key(&key));
+    pub fn field(&self, key_of: impl Fn(Annotation) -> Option<&'static str>) -> FieldPath {
+        let annotation = |it| key_of(it).map(|key| FieldPath::of(["metadata", "annotations"]).key(key));
         match self {
             Self::Fault(fault) => fault.field(),
             Self::NotAllowed { .. }
@@ -77,6 +106,10 @@ impl Refusal {
             | Self::InUse(_) => annotation(ASK_ADDRESSES).unwrap_or_else(|| FieldPath::of(["spec", "loadBalancerIP"])),
             Self::UnknownPool { .. } | Self::OtherPool { .. } | Self::PoolExhausted { .. } => {
                 annotation(ASK_POOL).unwrap_or_else(FieldPath::root)
+            }
+            Self::NotForIt { .. } => {
+                let asked = annotation(ASK_POOL).or_else(|| annotation(ASK_ADDRESSES));
+                asked.unwrap_or_else(|| FieldPath::of(["spec", "loadBalancerIP"]))
             }
             Self::NoPools | Self::Exhausted { .. } => FieldPath::of(["spec", "type"]),
             Self::NoSecond { .. } => FieldPath::of(["spec", "ipFamilyPolicy"]),
@@ -92,6 +125,21 @@ impl Refusal {
             _ => "AllocationFailed",
         }
     }
+}
+
+/// As Go's `%q` shows a list: `["192.0.2.1" "2001:db8::1"]`.
+pub(crate) fn quoted(ips: &[IpAddr]) -> String {
+    format!("[{}]", ips.iter().map(|ip| format!("\"{ip}\"")).collect::<Vec<_>>().join(" "))
+}
+
+fn in_pool(pool: Option<&PoolName>) -> String {
+    pool.map(|pool| format!(" in pool {:?}", pool.as_str())).unwrap_or_default()
+}
+
+fn besides(spared: Option<&Spared>) -> String {
+    let Some(Spared { ip, holder, more }) = spared else { return String::new() };
+    let others = if *more == 0 { String::new() } else { format!(", and {more} more are reserved") };
+    format!(" ({ip} is not given: it is {holder}{others})")
 }
 
 fn of(families: Families) -> String {

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use config::pool::{Pool, PoolConfig, is_buggy};
 
 use crate::claim::{Claim, Family, Port, Sharing};
-use crate::reserved::Reserved;
+use crate::reserved::{self, Reserved};
 use crate::tenancy::Tenancies;
 
 /// A place in a pool: which of its ranges, then which address.
@@ -65,7 +65,7 @@ impl<'a> Vacancies<'a> {
     /// Notes that `claim` was put on `ip`, for sharers to come.
     pub(crate) fn note(&mut self, ip: IpAddr, claim: &'a Claim) {
         let (Some(sharing), Some((pool, range))) = (&claim.sharing, self.position(ip)) else { return };
-        if self.may_give(pool, ip) && !self.reserved.contains_key(&ip) {
+        if self.may_give(pool, ip) && reserved::bar(self.reserved, ip, &self.pools[pool]).is_none() {
             self.shared.entry(((pool, Family::of(ip)), sharing)).or_default().insert((range, ip));
         }
     }
@@ -85,7 +85,8 @@ impl<'a> Vacancies<'a> {
 
     fn lowest_free(&mut self, row: Row, tenancies: &Tenancies<'_>) -> Option<Position> {
         let pool = &self.pools[row.0];
-        let barred = |ip: IpAddr| (pool.avoid_buggy_ips && is_buggy(ip)) || self.reserved.contains_key(&ip);
+        let barred =
+            |ip: IpAddr| (pool.avoid_buggy_ips && is_buggy(ip)) || reserved::bar(self.reserved, ip, pool).is_some();
         let (at, offset) = self.cursors.entry(row).or_default();
         while let Some(range) = pool.ranges.get(*at) {
             let next = range.nth(*offset).filter(|ip| Family::of(*ip) == row.1);

@@ -79,7 +79,7 @@ pub enum Mode {
     /// Reads all there is to serve, and writes while it holds the Lease.
     #[default]
     Appliance,
-    /// Reads what addresses depend on (Services, Nodes, the `ConfigMap`), asks for no Lease and never writes.
+    /// Reads what addresses depend on (Services, Namespaces, Nodes, the `ConfigMap`), asks for no Lease and never writes.
     Observer,
 }
 
@@ -204,9 +204,9 @@ impl ApiOptions {
 
     fn sources(&self) -> Vec<Source> {
         let plain =
-            [Kind::Node, Kind::Service, Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass, Kind::Namespace];
+            [Kind::Namespace, Kind::Node, Kind::Service, Kind::EndpointSlice, Kind::Ingress, Kind::IngressClass];
         let (plain, applied) = match self.mode {
-            Mode::Observer => (&plain[..2], Applied::Kept),
+            Mode::Observer => (&plain[..3], Applied::Kept),
             Mode::Appliance => (&plain[..], Applied::Dropped),
         };
         let within = self.watch_namespace.as_deref().map(Arc::<str>::from);

@@ -18,7 +18,7 @@ use super::Timing;
 use super::connection::Connection;
 use super::kinds::{Source, TLS};
 use super::mirror::Mirror;
-use super::references::{self, Reference};
+use super::references::{Reference, References};
 use super::trouble::Trouble;
 use super::watch::{News, Watcher};
 
@@ -65,6 +65,7 @@ pub(super) struct Named {
     scope: Scope,
     /// Never asks for a list.
     relist: channel::Sender<u64>,
+    references: References,
     running: BTreeMap<Arc<Source>, Followed>,
     /// What was looked at last.
     seen: Option<(Objects<Ingress>, Objects<Secret>)>,
@@ -87,7 +88,8 @@ impl Drop for Followed {
 impl Named {
     pub(super) fn new(connection: Arc<Connection>, timing: Timing, news: mpsc::Sender<News>, scope: Scope) -> Self {
         let relist = channel::Sender::new(0);
-        Self { connection, timing, news, scope, relist, running: BTreeMap::new(), seen: None, refusals: Vec::new() }
+        let (references, running) = (References::default(), BTreeMap::new());
+        Self { connection, timing, news, scope, relist, references, running, seen: None, refusals: Vec::new() }
     }
 
     /// Follows what is named now and nothing else; whether that changed the next snapshot.
@@ -144,7 +146,7 @@ impl Named {
     fn wanted(&mut self, mirror: &Mirror) -> BTreeMap<Source, (ObjectName, Reference)> {
         let secrets = &mirror.next().secrets;
         let is_tls = |name: &ObjectName| secrets.get(name).is_some_and(|it| it.type_.as_deref() == Some(TLS));
-        let mut named: Vec<_> = references::of(&mirror.next().ingresses).into_iter().collect();
+        let mut named: Vec<_> = self.references.update(&mirror.next().ingresses).into_iter().collect();
         named.sort_by_key(|(_, reference)| reference.is_certificate);
         self.refusals.clear();
         let mut wanted = BTreeMap::new();

@@ -5,16 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::annotation;
+use config::derived::DerivedAll;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::snapshot::Objects;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use super::kinds::Keys;
-
-/// ingress-nginx's annotations that name a Secret, as `name` or `namespace/name`.
-const ANNOTATIONS: [&str; 3] = ["auth-secret", "auth-tls-secret", "proxy-ssl-secret"];
-/// The prefix of its annotations.
-const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
 /// Who names a Secret, and what for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,21 +26,25 @@ pub(super) struct Reference {
     pub(super) keys: Keys,
 }
 
-/// Every Secret that is named.
-pub(super) fn of(ingresses: &Objects<Ingress>) -> BTreeMap<ObjectName, Reference> {
-    let mut all: BTreeMap<ObjectName, Reference> = BTreeMap::new();
-    for (name, ingress) in ingresses.iter() {
-        for (secret, found) in named_by(name, ingress) {
-            match all.get_mut(&secret) {
-                None => drop(all.insert(secret, found)),
+/// What Ingresses name; one that did not change is not looked at again.
+#[derive(Debug, Default)]
+pub(super) struct References(DerivedAll<Ingress, Vec<(ObjectName, Reference)>>);
+
+impl References {
+    /// Every Secret that is named.
+    pub(super) fn update(&mut self, ingresses: &Objects<Ingress>) -> BTreeMap<ObjectName, Reference> {
+        let mut all: BTreeMap<ObjectName, Reference> = BTreeMap::new();
+        for (secret, found) in self.0.update(ingresses, named_by).iter().flat_map(|it| &it.result) {
+            match all.get_mut(secret) {
+                None => drop(all.insert(secret.clone(), found.clone())),
                 Some(known) => {
                     known.keys = known.keys.max(found.keys);
                     known.is_certificate &= found.is_certificate;
                 }
             }
         }
+        all
     }
-    all
 }
 
 fn named_by(name: &ObjectName, ingress: &Ingress) -> Vec<(ObjectName, Reference)> {
@@ -63,12 +64,9 @@ fn named_by(name: &ObjectName, ingress: &Ingress) -> Vec<(ObjectName, Reference)
         }
     }
     let Some(annotations) = &ingress.metadata.annotations else { return found };
-    let is_map = annotations.get(&format!("{PREFIX}auth-secret-type")).is_some_and(|it| it == "auth-map");
-    for annotation in ANNOTATIONS {
-        let key = format!("{PREFIX}{annotation}");
-        let Some(text) = annotations.get(&key) else { continue };
-        let keys = if annotation == "auth-secret" && is_map { Keys::All } else { Keys::Known };
-        add(text, FieldPath::of(["metadata", "annotations"]).key(&key), false, keys);
+    for it in annotation::secrets(annotations) {
+        let keys = if it.keys_are_users { Keys::All } else { Keys::Known };
+        add(it.secret, FieldPath::of(["metadata", "annotations"]).key(it.key), false, keys);
     }
     found
 }
@@ -92,7 +90,7 @@ mod tests {
 
     fn ingress(annotations: &[(&str, &str)], tls: &[&str]) -> Ingress {
         let annotations: BTreeMap<_, _> =
-            annotations.iter().map(|(key, text)| (format!("{PREFIX}{key}"), text)).collect();
+            annotations.iter().map(|(key, text)| (format!("{}{key}", annotation::NGINX_PREFIX), text)).collect();
         let tls: Vec<_> = tls.iter().map(|name| json!({ "secretName": name })).collect();
         serde_json::from_value(json!({ "metadata": { "annotations": annotations }, "spec": { "tls": tls } })).unwrap()
     }
@@ -113,7 +111,7 @@ mod tests {
             ),
         ] {
             let ingresses = [(ObjectName::new("shop", "web"), Arc::new(ingress(&annotations, &tls)))];
-            let found = of(&Arc::new(BTreeMap::from(ingresses)));
+            let found = References::default().update(&Arc::new(BTreeMap::from(ingresses)));
             let found: Vec<_> = found.iter().map(|(name, it)| (name.to_string(), it.is_certificate, it.keys)).collect();
             let expected: Vec<_> = expected.into_iter().map(|(name, tls, keys)| (name.to_owned(), tls, keys)).collect();
             assert_eq!(found, expected, "{annotations:?} {tls:?}");

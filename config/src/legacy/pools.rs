@@ -7,10 +7,22 @@ use super::community;
 use super::overlap::{self, Written};
 use super::range::widest_prefix;
 use super::section::{Field, Findings, Section};
-use crate::pool::{AddressRange, BgpAdvertisement, Community, Pool, PoolName, Protocol};
+use super::selector::selectors;
+use crate::pool::{AddressRange, BgpAdvertisement, Community, Pool, PoolName, Protocol, ServiceAllocation};
 use crate::suggest;
 
-const POOL: [&str; 6] = ["addresses", "auto-assign", "avoid-buggy-ips", "bgp-advertisements", "name", "protocol"];
+/// The keys of MetalLB and, at the end, our own.
+const POOL: [&str; 8] = [
+    "addresses",
+    "auto-assign",
+    "avoid-buggy-ips",
+    "bgp-advertisements",
+    "name",
+    "protocol",
+    "allow-reserved-addresses",
+    "service-allocation",
+];
+const ALLOCATION: [&str; 4] = ["namespace-selectors", "namespaces", "priority", "service-selectors"];
 const ADVERTISEMENT: [&str; 4] = ["aggregation-length", "aggregation-length-v6", "communities", "localpref"];
 
 type Communities = BTreeMap<String, Community>;
@@ -26,6 +38,8 @@ pub(super) fn pools(list: &Field<'_>, communities: &Communities, findings: &mut 
         let advertisements = advertisements(&section, protocol, &ranges, communities, findings);
         let auto_assign = section.field("auto-assign").boolean(true, findings);
         let avoid_buggy_ips = section.field("avoid-buggy-ips").boolean(false, findings);
+        let allow_reserved = section.field("allow-reserved-addresses").boolean(false, findings);
+        let allocation = allocation(&section.field("service-allocation"), findings);
         if protocol == Some(Protocol::Layer2) {
             for (field, range) in &ranges {
                 unusable(field, range, findings);
@@ -35,7 +49,8 @@ pub(super) fn pools(list: &Field<'_>, communities: &Communities, findings: &mut 
         let values = ranges.iter().map(|(_, range)| *range).collect();
         written.extend(ranges.into_iter().map(|(field, range)| Written { field, pool: label.clone(), range }));
         if let (Some(name), Some(protocol)) = (name, protocol) {
-            pools.push(Pool { name, protocol, ranges: values, auto_assign, avoid_buggy_ips, advertisements });
+            let pool = Pool::new(name, protocol, values);
+            pools.push(Pool { auto_assign, avoid_buggy_ips, allow_reserved, allocation, advertisements, ..pool });
         }
     }
     overlap::check(&written, findings);
@@ -55,6 +70,30 @@ fn name<'t>(
         names.insert(name, field);
     }
     PoolName::new(name)
+}
+
+/// Which Services a pool is kept for, in the words of `spec.serviceAllocation` of an `IPAddressPool`.
+fn allocation(field: &Field<'_>, findings: &mut Findings) -> Option<ServiceAllocation> {
+    if field.is_absent() {
+        return None;
+    }
+    let section = Section::open(field, &ALLOCATION, findings)?;
+    Some(ServiceAllocation {
+        priority: section.field("priority").number(0, u32::MAX, findings).unwrap_or(0),
+        namespaces: namespaces(&section.field("namespaces"), findings),
+        namespace_selectors: selectors(&section.field("namespace-selectors"), findings),
+        service_selectors: selectors(&section.field("service-selectors"), findings),
+    })
+}
+
+fn namespaces(list: &Field<'_>, findings: &mut Findings) -> Vec<String> {
+    let mut namespaces = Vec::new();
+    for item in list.items(findings) {
+        if let Some(name) = item.required("name a namespace or remove the dash", findings) {
+            namespaces.push(name.to_owned());
+        }
+    }
+    namespaces
 }
 
 fn protocol(field: &Field<'_>, findings: &mut Findings) -> Option<Protocol> {

@@ -1,12 +1,12 @@
-//! `node-selectors` of a peer: Kubernetes label selectors in MetalLB's spelling.
+//! Kubernetes label selectors in MetalLB's spelling, such as `node-selectors` of a peer.
 
 use super::section::{Field, Findings, Section};
-use crate::pool::{NodeSelector, Operator, Requirement};
+use crate::pool::{LabelSelector, Operator, Requirement};
 use crate::suggest;
 
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
-pub(super) fn selectors(list: &Field<'_>, findings: &mut Findings) -> Vec<NodeSelector> {
+pub(super) fn selectors(list: &Field<'_>, findings: &mut Findings) -> Vec<LabelSelector> {
     let mut selectors = Vec::new();
     for item in list.items(findings) {
         let Some(section) = Section::open(&item, &["match-expressions", "match-labels"], findings) else { continue };
@@ -14,7 +14,7 @@ pub(super) fn selectors(list: &Field<'_>, findings: &mut Findings) -> Vec<NodeSe
         for item in section.field("match-expressions").items(findings) {
             requirements.extend(expression(&item, findings));
         }
-        selectors.push(NodeSelector { requirements });
+        selectors.push(LabelSelector { requirements });
     }
     selectors
 }

@@ -57,13 +57,10 @@ fn families_do_not_mix() {
 
 #[test]
 fn buggy_addresses_are_left_out_on_request() {
+    let ranges = vec![range("10.0.0.0/23"), range("2001:db8::ff00/120")];
     let pool = |avoid_buggy_ips| Pool {
-        name: PoolName::new("a").unwrap(),
-        protocol: Protocol::Layer2,
-        ranges: vec![range("10.0.0.0/23"), range("2001:db8::ff00/120")],
-        auto_assign: true,
         avoid_buggy_ips,
-        advertisements: Vec::new(),
+        ..Pool::new(PoolName::new("a").unwrap(), Protocol::Layer2, ranges.clone())
     };
     for (ip, either, careful) in [
         ("10.0.0.0", true, false),

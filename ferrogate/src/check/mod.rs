@@ -7,7 +7,6 @@
 
 mod against;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -15,14 +14,13 @@ use std::sync::Arc;
 
 use cluster::Loaded;
 use config::diagnostic::Problem;
-use config::object::ObjectName;
 use config::snapshot::Snapshot;
 use config::summary::Summary;
 use ingress::certs::{self, GenerateError};
 use ingress::compile::{self, CompileOptions, Publish};
 use ingress::resolve::Answers;
 use jiff::Timestamp;
-use lb_speaker::plan::{self, PlanOptions, ReservedPolicy};
+use lb_speaker::plan::{self, PlanOptions};
 use serde::Serialize;
 
 use self::against::{Outlook, Row};
@@ -75,16 +73,7 @@ fn judge(snapshot: &Snapshot, args: &CheckArgs, options: &PlanOptions) -> Result
 }
 
 fn plan_options(args: &CheckArgs) -> PlanOptions {
-    let against = &args.against;
-    PlanOptions {
-        lb_class: args.lb_class.clone(),
-        orphans: against.orphan_policy.into(),
-        reserved: if against.allow_reserved_addresses { ReservedPolicy::Give } else { ReservedPolicy::Refuse },
-        // Whoever checks need not be on the LAN of those who announce.
-        subnets: Vec::new(),
-        taken: BTreeMap::new(),
-        config_map: ObjectName::new(against.config_namespace.as_str(), against.config_name.as_str()),
-    }
+    args.addresses.plan(&args.against.config_namespace, &args.against.config_name)
 }
 
 fn compile_options(args: &CheckArgs) -> CompileOptions {

@@ -1,6 +1,5 @@
 //! From flags to the options of each part.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
@@ -10,7 +9,6 @@ use ingress::access;
 use ingress::compile::{CompileOptions, Publish};
 use ingress::io::IngressOptions;
 use lb_speaker::io::{Delivery, SpeakerOptions};
-use lb_speaker::plan::{PlanOptions, ReservedPolicy};
 use lb_speaker::rate::Rate;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
@@ -131,19 +129,7 @@ pub(super) fn speaker(args: &SpeakerArgs, source: &SourceArgs, node: &str, in_cl
         deliver: if in_cluster { Delivery::Kernel } else { Delivery::Loopback },
         rate: args.garp_rate.map_or_else(Rate::default, Rate::at_most),
         answer_ping: args.answer_ping,
-        plan: plan(args, source),
-    }
-}
-
-fn plan(args: &SpeakerArgs, source: &SourceArgs) -> PlanOptions {
-    PlanOptions {
-        lb_class: args.lb_class.clone(),
-        orphans: args.orphan_policy.into(),
-        reserved: if args.allow_reserved_addresses { ReservedPolicy::Give } else { ReservedPolicy::Refuse },
-        // The speaker fills in what it sees.
-        subnets: Vec::new(),
-        taken: BTreeMap::new(),
-        config_map: ObjectName::new(source.config_namespace.as_str(), source.config_name.as_str()),
+        plan: args.addresses.plan(&source.config_namespace, &source.config_name),
     }
 }
 

@@ -269,14 +269,7 @@ impl Node {
 /// One Service, its address committed or not.
 fn snapshot(committed: Option<Ipv4Addr>) -> Arc<Snapshot> {
     let range = AddressRange::new(IpAddr::V4(VIP), IpAddr::V4(VIP)).unwrap();
-    let pool = Pool {
-        name: PoolName::new("lan").unwrap(),
-        protocol: Protocol::Layer2,
-        ranges: vec![range],
-        auto_assign: true,
-        avoid_buggy_ips: false,
-        advertisements: Vec::new(),
-    };
+    let pool = Pool::new(PoolName::new("lan").unwrap(), Protocol::Layer2, vec![range]);
     let entry = |ip: Ipv4Addr| LoadBalancerIngress { ip: Some(ip.to_string()), ..LoadBalancerIngress::default() };
     let load_balancer = Some(LoadBalancerStatus { ingress: committed.map(|ip| vec![entry(ip)]) });
     let service = Service {

@@ -13,6 +13,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLaye
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::task::JoinHandle;
 
+use super::routes;
 use crate::arp::{MacAddr, ZERO};
 use crate::link::{Link, Unfit};
 
@@ -33,7 +34,13 @@ pub(super) struct Links {
 impl Links {
     /// Begins to watch; needs no privilege.
     pub(super) fn watch() -> std::io::Result<Self> {
-        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ];
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
         let connection = tokio::spawn(connection);
         let events = messages.filter_map(|(message, _)| std::future::ready(news(&message.payload)));
@@ -73,6 +80,11 @@ impl Links {
         }
         let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
         Ok(links.into_iter().map(|link| read_link(&link, &mut subnets)).collect())
+    }
+
+    /// The routers that routes lead to.
+    pub(super) async fn gateways(&self) -> Result<Vec<IpAddr>, rtnetlink::Error> {
+        routes::gateways(&self.handle).await
     }
 
     /// The handle for other requests.
@@ -117,6 +129,9 @@ fn news(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<News> {
         ) => (address.header.index != LO).then_some(News::Changed),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) => {
             Some(if is_ready(link.header.flags) { News::Changed } else { News::Down(link.header.index) })
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route)) => {
+            routes::is_default(route).then_some(News::Changed)
         }
         NetlinkPayload::Overrun(_) => Some(News::Changed),
         _ => None,

@@ -20,6 +20,7 @@ mod line;
 mod links;
 mod prober;
 mod responder;
+mod routes;
 mod settings;
 mod socket;
 mod speaker;

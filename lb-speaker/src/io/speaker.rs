@@ -27,10 +27,11 @@ use crate::announcer::DEFEND_INTERVAL;
 use crate::arp::{MacAddr, ZERO};
 use crate::link::{self, Link};
 use crate::metrics::Announced;
-use crate::plan::{self, Plan};
+use crate::plan::{Plan, Planner};
 use crate::probation;
 use crate::probe::Findings;
 use crate::reach::{self, Layout, Silence, Standpoint};
+use crate::reserved::Lan;
 use crate::traps;
 
 /// The speaker's state: what it was told, and what it has open.
@@ -53,7 +54,9 @@ pub(super) struct Speaker {
     /// Those of them whose socket is of no use any more; opened anew with the timer, lest it fail again at once.
     lost: BTreeSet<u32>,
     found: Vec<Link>,
+    gateways: Vec<IpAddr>,
     snapshot: Option<Arc<Snapshot>>,
+    planner: Planner,
     plan: Plan,
     /// Who else claims our VIPs, and when that was heard last.
     rivals: BTreeMap<IpAddr, (MacAddr, Instant)>,
@@ -102,7 +105,9 @@ impl Speaker {
             open: BTreeSet::new(),
             lost: BTreeSet::new(),
             found: Vec::new(),
+            gateways: Vec::new(),
             snapshot: None,
+            planner: Planner::default(),
             plan: Plan::default(),
             rivals: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -130,7 +135,10 @@ impl Speaker {
             };
             match woken {
                 Woken::Snapshot => self.take_snapshot(),
-                Woken::Links => self.read_links().await,
+                Woken::Links => {
+                    self.read_links().await;
+                    self.plan();
+                }
                 Woken::Notice(notice) => self.take_notice(notice),
                 Woken::Timer if !self.is_time_to_act() => continue,
                 Woken::Timer => {}
@@ -153,16 +161,25 @@ impl Speaker {
     }
 
     fn take_snapshot(&mut self) {
-        let Some(snapshot) = self.ports.snapshots.borrow_and_update().clone() else { return };
-        self.options.plan.subnets = link::subnets(&self.found);
+        let newest = self.ports.snapshots.borrow_and_update().clone();
+        self.snapshot = newest.or_else(|| self.snapshot.take());
+        self.plan();
+    }
+
+    fn plan(&mut self) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        self.options.plan.lan = Lan {
+            subnets: link::subnets(&self.found),
+            gateways: self.gateways.clone(),
+            is_chosen_by_name: !self.options.interfaces.is_empty(),
+        };
         let findings = self.prober.findings();
         self.options.plan.taken.clone_from(&findings.taken);
-        self.plan = plan::plan(&snapshot, &self.options.plan);
+        self.plan = self.planner.plan(&snapshot, &self.options.plan);
         self.probe(&findings);
         self.ports.metrics.set_pools(&self.plan.pools);
         self.ports.metrics.set_orphaned(self.plan.orphaned.values().map(Vec::len).sum());
         self.ports.metrics.set_config(!snapshot.pools.pools.is_empty(), snapshot.pools_stale);
-        self.snapshot = Some(snapshot);
     }
 
     /// Asks the LAN about addresses that the plan gives for the first time, and holds them back meanwhile.
@@ -185,6 +202,10 @@ impl Speaker {
         match self.links.read().await {
             Ok(links) => self.found = links,
             Err(error) => tracing::warn!(%error, "cannot read the network interfaces; using what was read before"),
+        }
+        match self.links.gateways().await {
+            Ok(gateways) => self.gateways = gateways,
+            Err(error) => tracing::warn!(%error, "cannot read the routes; using the gateways that were read before"),
         }
         for name in &self.options.interfaces {
             let exists = self.found.iter().any(|link| link.name == *name);

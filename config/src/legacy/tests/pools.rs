@@ -47,6 +47,46 @@ address-pools:
 }
 
 #[test]
+fn keys_of_our_own_say_whom_a_pool_is_for() {
+    let text = "\
+address-pools:
+- name: shop
+  protocol: layer2
+  addresses: [192.168.1.0/28]
+  allow-reserved-addresses: true
+  service-allocation:
+    priority: 10
+    namespaces: [shop, till]
+    namespace-selectors: [{match-labels: {team: red}}]
+    service-selectors:
+    - match-expressions: [{key: app, operator: Exists}]
+";
+    let shop = config(text).pools.remove(0);
+    let allocation = shop.allocation.unwrap();
+    assert!(shop.allow_reserved);
+    assert_eq!((allocation.priority, allocation.namespaces.as_slice()), (10, &["shop".to_owned(), "till".into()][..]));
+    assert_eq!((allocation.namespace_selectors.len(), allocation.service_selectors.len()), (1, 1));
+    assert!(!config(&pool("[10.0.0.0/24]")).pools[0].allow_reserved);
+    refused(&[
+        (
+            "address-pools: [{name: a, protocol: layer2, addresses: [10.0.0.0/24], service-allocation: {namespace: x}}]",
+            "1:92 address-pools[0].service-allocation.namespace",
+            "unknown key \"namespace\"; did you mean \"namespaces\"?",
+        ),
+        (
+            "address-pools: [{name: a, protocol: layer2, addresses: [10.0.0.0/24], service-allocation: {namespaces: [~]}}]",
+            "1:105 address-pools[0].service-allocation.namespaces[0]",
+            "name a namespace",
+        ),
+        (
+            "address-pools: [{name: a, protocol: layer2, addresses: [10.0.0.0/24], service-allocation: {priority: -1}}]",
+            "1:102 address-pools[0].service-allocation.priority",
+            "a whole number from 0",
+        ),
+    ]);
+}
+
+#[test]
 fn what_a_pool_must_have_is_asked_for() {
     refused(&[
         ("address-pools: [1]", "1:17 address-pools[0]", "expected a mapping, found the number 1"),

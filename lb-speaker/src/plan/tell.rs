@@ -1,0 +1,124 @@
+//! What a plan has to tell: statuses, events, problems.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use config::diagnostic::{Problem, Severity};
+use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
+use config::report::Event;
+use config::snapshot::Snapshot;
+
+use crate::allocator::Assignment;
+use crate::claim::{self, Claim, Reading};
+use crate::refusal::quoted;
+use crate::reserved::{Holder, Reserved};
+
+/// How many Services an event names at most.
+const NAMED: usize = 5;
+
+/// Collects what is to be told about Services, one after the other.
+pub(super) struct Teller<'a> {
+    snapshot: &'a Snapshot,
+    reserved: &'a Reserved,
+    pub(super) events: Vec<Event>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'a> Teller<'a> {
+    pub(super) const fn new(snapshot: &'a Snapshot, reserved: &'a Reserved) -> Self {
+        Self { snapshot, reserved, events: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Tells what `assignment` means for its Service.
+    pub(super) fn tell(&mut self, reading: &Reading, claim: &Claim, assignment: &Assignment) {
+        let object = ObjectRef::new(Kind::Service, claim.service.clone());
+        if let Some(lacking) = &assignment.lacking {
+            self.event(&object, None, "AdditionalAssignFailed", lacking.to_string());
+        }
+        if !assignment.ips.is_empty() {
+            self.event(&object, None, "IPAllocated", format!("Assigned IP {}", quoted(&assignment.ips)));
+        }
+        if let Some(refusal) = &assignment.refusal {
+            let reason = refusal.event_reason();
+            let message = match reason {
+                "AllocationFailed" => format!("Failed to allocate IP for {:?}: {refusal}", claim.service.to_string()),
+                _ => refusal.to_string(),
+            };
+            self.event(&object, Some(Severity::Warning), reason, message);
+            let field = refusal.field(|annotation| annotation.of(&reading.object).map(|(key, _)| key));
+            self.problem(Problem::error(object.clone(), field, refusal));
+        }
+        self.tell_lost(&object, claim, assignment);
+        for (old, new) in claim::deprecated(&reading.object) {
+            let message = format!("annotation {old} is deprecated; write {new} instead");
+            self.event(&object, Some(Severity::Warning), "deprecatedAnnotation", message);
+        }
+        self.warn(&object, assignment);
+    }
+
+    fn tell_lost(&mut self, object: &ObjectRef, claim: &Claim, assignment: &Assignment) {
+        let lost: Vec<IpAddr> = claim.committed.iter().copied().filter(|ip| !assignment.ips.contains(ip)).collect();
+        if !lost.is_empty() {
+            let message = format!("current IP {} cannot be kept, clearing it", quoted(&lost));
+            self.event(object, None, "ClearAssignment", message);
+        }
+    }
+
+    /// Adds what is odd about a Service without being in its way.
+    fn warn(&mut self, object: &ObjectRef, assignment: &Assignment) {
+        let warning = |message| Problem::warning(object.clone(), FieldPath::root(), message);
+        if !assignment.orphaned.is_empty() {
+            self.problem(warning(orphaned(&assignment.orphaned)));
+        }
+        for (ip, holder) in assignment.ips.iter().filter_map(|ip| Some((ip, self.reserved.get(ip)?))) {
+            self.problem(warning(shared_with(*ip, holder)));
+        }
+    }
+
+    fn event(&mut self, object: &ObjectRef, severity: Option<Severity>, reason: &'static str, message: String) {
+        self.events.push(Event { object: object.clone(), severity, reason, message });
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        self.problems.push(self.snapshot.placed(problem));
+    }
+}
+
+fn shared_with(ip: IpAddr, holder: &Holder) -> String {
+    format!("address {ip} is also {holder}; ask for another with annotation metallb.io/loadBalancerIPs")
+}
+
+fn orphaned(ips: &[IpAddr]) -> String {
+    format!(
+        "address {} is in no pool any more; the Service keeps it and nobody else gets it; put it back into a pool, \
+         or ask for another with annotation metallb.io/loadBalancerIPs",
+        joined(ips)
+    )
+}
+
+fn joined(ips: &[IpAddr]) -> String {
+    ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// Tells the `ConfigMap` which Services hold addresses that it does not list any more.
+pub(super) fn orphans_event(
+    orphaned: &BTreeMap<ObjectName, Vec<IpAddr>>,
+    snapshot: &Snapshot,
+    config_map: &ObjectName,
+) -> Option<Event> {
+    if orphaned.is_empty() || !snapshot.config_maps.contains_key(config_map) {
+        return None;
+    }
+    let named = orphaned.iter().take(NAMED).map(|(name, ips)| format!("{name} {}", joined(ips)));
+    let more = match orphaned.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let named = named.collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "addresses in no pool any more are kept by their Services: {named}{more}; put them back into a pool, or start \
+         the speaker with --orphan-policy reassign"
+    );
+    let object = ObjectRef::new(Kind::ConfigMap, config_map.clone());
+    Some(Event { object, severity: Some(Severity::Warning), reason: "AddressesOrphaned", message })
+}
