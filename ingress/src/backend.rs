@@ -19,6 +19,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use config::annotation::Protocol;
 use config::object::ObjectName;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointSlice};
@@ -239,7 +240,35 @@ pub fn resolve(
         serving = gather(is_leaving_but_serving);
     }
     let addrs: BTreeSet<SocketAddr> = topology::nearest(&serving, &here.locality).into_iter().collect();
-    Endpoints::new(key, addrs, refused.into_iter().collect(), previous)
+    Endpoints::new(key, addrs, refused.into_iter().collect(), previous).speaking(protocol(found))
+}
+
+/// The cluster IPs of the Service instead of its endpoints, for who leaves the choice to a service mesh.
+#[must_use]
+pub fn by_service(
+    name: &ObjectName,
+    port: &PortRef,
+    service: Option<&Service>,
+    here: &Standpoint,
+    previous: Option<&Endpoints>,
+) -> Endpoints {
+    let key = BackendKey { service: name.clone(), port: port.clone() };
+    let found = match find_port(name, port, service) {
+        Ok(found) => found,
+        Err(problem) => return Endpoints::broken(key, problem),
+    };
+    let spec = service.and_then(|service| service.spec.as_ref());
+    let one = spec.and_then(|spec| spec.cluster_ip.as_ref());
+    let all = spec.and_then(|spec| spec.cluster_ips.as_ref());
+    let ips: BTreeSet<IpAddr> = all.into_iter().flatten().chain(one).filter_map(|ip| ip.parse().ok()).collect();
+    let (permitted, refused): (BTreeSet<_>, BTreeSet<_>) = ips.into_iter().partition(|ip| here.forbidden.permits(*ip));
+    let port = u16::try_from(found.port).ok().filter(|port| *port != 0);
+    let addrs = permitted.into_iter().filter_map(|ip| Some(SocketAddr::new(ip, port?)));
+    Endpoints::new(key, addrs, refused.into_iter().collect(), previous).speaking(protocol(found))
+}
+
+fn protocol(port: &ServicePort) -> Option<Protocol> {
+    Protocol::of_app_protocol(port.app_protocol.as_deref()?)
 }
 
 /// The Service port of a backend, or why there is none.

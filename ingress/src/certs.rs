@@ -131,7 +131,7 @@ impl Certificate {
     }
 
     /// Checks a chain (the server's certificate first) and its key.
-    fn new(
+    pub(crate) fn new(
         secret: Option<ObjectName>,
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'_>,

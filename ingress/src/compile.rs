@@ -23,6 +23,7 @@ mod backends;
 mod class;
 mod finding;
 mod hosts;
+mod identities;
 mod material;
 mod plan;
 mod publish;
@@ -48,6 +49,7 @@ use backends::{Backends, HeldBackends};
 use class::Classes;
 use finding::{Finding, Placed, place};
 use hosts::HeldHosts;
+use identities::{HeldIdentities, Identities};
 use material::Material;
 use plan::IngressPlan;
 use publish::Published;
@@ -98,6 +100,7 @@ struct Memory {
     backends: HeldBackends,
     hosts: HeldHosts,
     secrets: HeldSecrets,
+    identities: HeldIdentities,
     placed: Placed,
     /// Ingresses that were ours and still show our addresses.
     left: BTreeSet<ObjectName>,
@@ -120,7 +123,8 @@ pub fn compile(
     let mut findings = Vec::new();
 
     let published = Published::new(snapshot, &options.publish, &mut findings);
-    let plans = plans(snapshot, options, memory, &mut findings);
+    let mut identities = Identities::new(snapshot, &memory.identities);
+    let plans = plans(snapshot, options, memory, &mut identities, &mut findings);
     let here = standpoint(snapshot, options, published.as_ref());
     let mut backends = Backends::new(snapshot, answers, here, &memory.backends);
     let materials = materials(&plans, snapshot, memory);
@@ -157,6 +161,7 @@ pub fn compile(
             backends,
             hosts,
             secrets,
+            identities: identities.into_held(),
             placed,
             left,
         },
@@ -168,13 +173,14 @@ fn plans(
     snapshot: &Snapshot,
     options: &CompileOptions,
     memory: &Memory,
+    identities: &mut Identities<'_>,
     findings: &mut Vec<Finding>,
 ) -> Vec<Arc<IngressPlan>> {
     let classes = Classes::new(&snapshot.ingress_classes, options);
     let mut plans = Vec::new();
     for (name, ingress) in snapshot.ingresses.iter() {
         match classes.owns(name, ingress) {
-            Ok(true) => plans.push(IngressPlan::of(name, ingress, memory.plans.get(name))),
+            Ok(true) => plans.push(IngressPlan::of(name, ingress, identities, memory.plans.get(name))),
             Ok(false) => {}
             Err(finding) => findings.push(finding),
         }

@@ -27,6 +27,7 @@ use crate::filter::RoutePlan;
 use crate::headers;
 use crate::host::{HostMatch, parent};
 use crate::path::{self, PathMatch, PathType};
+use crate::upstream::UpstreamPlan;
 
 const SHARDS: usize = 256;
 
@@ -45,6 +46,8 @@ pub struct Route {
     pub endpoints: Arc<Endpoints>,
     /// What its annotations ask for; `None` if they ask for nothing.
     pub plan: Option<Arc<RoutePlan>>,
+    /// How its endpoints are asked.
+    pub upstream: Arc<UpstreamPlan>,
     /// Who gets some of its requests.
     pub canary: Option<CanaryRoute>,
 }
@@ -63,11 +66,19 @@ pub struct CanaryRoute {
 impl Route {
     /// This route, or that of its canary if a request with these fields goes there; `random` is any number.
     ///
-    /// A canary without endpoints gets nothing.
+    /// A canary without endpoints gets nothing. A client whose cookie ties it to either stays there.
     #[must_use]
     pub fn or_canary<'a>(self: &'a Arc<Self>, headers: &HeaderMap, random: impl FnOnce() -> u64) -> &'a Arc<Self> {
         let canary = self.canary.as_ref().filter(|canary| !canary.route.endpoints.list().is_empty());
         let Some(canary) = canary else { return self };
+        if let Some(cookie) = &self.upstream.cookie {
+            if cookie.binds(headers, self.endpoints.key()) {
+                return self;
+            }
+            if cookie.binds(headers, canary.route.endpoints.key()) {
+                return &canary.route;
+            }
+        }
         let field = |name: &str| headers.get(name)?.to_str().ok();
         let takes = canary.rule.takes(field, |name| headers::cookie(headers, name), random());
         if takes { &canary.route } else { self }

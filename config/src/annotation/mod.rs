@@ -14,14 +14,17 @@
 
 mod answer;
 mod auth;
+mod balance;
 mod canary;
 mod cors;
 mod external;
 mod limit;
 mod names;
 mod own;
+mod protocol;
 mod read;
 mod redirect;
+mod retry;
 mod rewrite;
 mod secrets;
 mod snippet;
@@ -36,17 +39,20 @@ use crate::diagnostic::Severity;
 
 pub use answer::AnswerRewrites;
 pub use auth::{BasicAuth, PasswordFormat};
+pub use balance::{Affinity, Balance, HashBy, KeyPart, Method, SameSite};
 pub use canary::{Canary, HeaderRule};
 pub use cors::{Cors, Origins};
 pub use external::ExternalAuth;
 pub use limit::Limits;
+pub use protocol::{Protocol, SecretName, UpstreamTls};
 pub use redirect::{Redirect, RedirectTo, SslRedirect};
+pub use retry::{Retry, RetryOn};
 pub use rewrite::{Rewrite, Template};
 pub use secrets::{NamedSecret, secrets};
 pub use snippet::{Action, Condition, Level, Step, Test};
 pub use source::Sources;
 pub use text::{Text, Variable};
-pub use upstream::UpstreamTimeouts;
+pub use upstream::{Upstream, UpstreamTimeouts};
 
 use read::Reader;
 
@@ -73,6 +79,8 @@ pub struct Annotations {
     pub cors: Option<Cors>,
     /// How long endpoints may take.
     pub timeouts: UpstreamTimeouts,
+    /// How endpoints are chosen and spoken to.
+    pub upstream: Upstream,
     /// The `Host` that endpoints are told (`upstream-vhost`).
     pub upstream_vhost: Option<String>,
     /// `X-Forwarded-Prefix` for endpoints.
@@ -127,6 +135,7 @@ impl Annotations {
             sources: source::read(&mut reader),
             cors: cors::read(&mut reader),
             timeouts: upstream::timeouts(&mut reader),
+            upstream: upstream::read(&mut reader),
             upstream_vhost: reader.value("upstream-vhost", upstream::vhost),
             forwarded_prefix: reader.value("x-forwarded-prefix", rewrite::prefix),
             rewrite: rewrite::read(&mut reader),

@@ -13,6 +13,9 @@ pub(super) enum Known {
 
 /// The names that are read.
 pub(super) const USED: &[&str] = &[
+    "affinity",
+    "affinity-canary-behavior",
+    "affinity-mode",
     "allowlist-source-range",
     "app-root",
     "auth-always-set-cookie",
@@ -60,6 +63,7 @@ pub(super) const USED: &[&str] = &[
     "limit-rpm",
     "limit-rps",
     "limit-whitelist",
+    "load-balance",
     "permanent-redirect",
     "permanent-redirect-code",
     "preserve-trailing-slash",
@@ -72,11 +76,21 @@ pub(super) const USED: &[&str] = &[
     "proxy-cookie-path",
     "proxy-http-version",
     "proxy-max-temp-file-size",
+    "proxy-next-upstream",
+    "proxy-next-upstream-timeout",
+    "proxy-next-upstream-tries",
     "proxy-read-timeout",
     "proxy-redirect-from",
     "proxy-redirect-to",
     "proxy-request-buffering",
     "proxy-send-timeout",
+    "proxy-ssl-ciphers",
+    "proxy-ssl-name",
+    "proxy-ssl-protocols",
+    "proxy-ssl-secret",
+    "proxy-ssl-server-name",
+    "proxy-ssl-verify",
+    "proxy-ssl-verify-depth",
     "request-headers",
     "response-headers",
     "return",
@@ -84,9 +98,22 @@ pub(super) const USED: &[&str] = &[
     "satisfy",
     "security-headers",
     "server-alias",
+    "service-upstream",
+    "session-cookie-change-on-failure",
+    "session-cookie-conditional-samesite-none",
+    "session-cookie-domain",
+    "session-cookie-expires",
+    "session-cookie-max-age",
+    "session-cookie-name",
+    "session-cookie-path",
+    "session-cookie-samesite",
+    "session-cookie-secure",
     "ssl-redirect",
     "temporal-redirect",
     "temporal-redirect-code",
+    "upstream-hash-by",
+    "upstream-hash-by-subset",
+    "upstream-hash-by-subset-size",
     "upstream-vhost",
     "use-regex",
     "whitelist-source-range",
@@ -104,9 +131,6 @@ const GUARDS: &[&str] = &[
 ];
 
 const UNSUPPORTED: &[&str] = &[
-    "affinity",
-    "affinity-canary-behavior",
-    "affinity-mode",
     "auth-cache-duration",
     "auth-cache-key",
     "auth-proxy-set-headers",
@@ -119,26 +143,16 @@ const UNSUPPORTED: &[&str] = &[
     "default-backend",
     "disable-proxy-intercept-errors",
     "enable-opentelemetry",
-    "load-balance",
     "mirror-host",
     "mirror-request-body",
     "mirror-target",
-    "proxy-next-upstream",
-    "proxy-next-upstream-timeout",
-    "proxy-next-upstream-tries",
-    "proxy-ssl-name",
-    "proxy-ssl-secret",
-    "proxy-ssl-server-name",
-    "proxy-ssl-verify",
-    "proxy-ssl-verify-depth",
     "relative-redirects",
-    "service-upstream",
     "ssl-passthrough",
-    "upstream-hash-by",
 ];
 
 /// Names that people write and ingress-nginx never knew, or no longer knows, with the right one.
 const MISTAKEN: &[(&str, &str)] = &[
+    ("session-cookie-hash", "nothing depends on it any more; remove it"),
     ("client-max-body-size", "write proxy-body-size"),
     ("secure-backends", "write backend-protocol: HTTPS"),
     ("rate-limit", "write limit-rps"),
@@ -171,9 +185,9 @@ pub(super) fn known(name: &str) -> Option<Known> {
     if let Some((_, instead)) = MISTAKEN.iter().find(|(mistaken, _)| *mistaken == name) {
         return Some(Known::Unsupported(instead));
     }
-    let is_family = |prefix: &str| name.starts_with(prefix);
-    let known = UNSUPPORTED.contains(&name) || ["session-cookie-", "upstream-hash-by-"].into_iter().any(is_family);
-    known.then_some(Known::Unsupported("remove it, or keep what needs it on ingress-nginx for now"))
+    UNSUPPORTED
+        .contains(&name)
+        .then_some(Known::Unsupported("remove it, or keep what needs it on ingress-nginx for now"))
 }
 
 fn instead_of_guard(name: &str) -> &'static str {

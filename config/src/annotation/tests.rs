@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 
-fn read(pairs: &[(&str, &str)]) -> (Annotations, Vec<AnnotationProblem>) {
+pub(super) fn read(pairs: &[(&str, &str)]) -> (Annotations, Vec<AnnotationProblem>) {
     let with_prefix = |name: &str| if name.contains('/') { name.to_owned() } else { format!("{NGINX_PREFIX}{name}") };
     let written = pairs.iter().map(|(name, value)| (with_prefix(name), (*value).to_owned())).collect();
     Annotations::read(&written)
@@ -137,7 +137,7 @@ fn an_unknown_name_is_reported_with_the_near_one() {
         ("ferrogate.io/ssl-redirct", "did you mean \"ssl-redirect\"?"),
         ("client-max-body-size", "proxy-body-size"),
         ("zzz", "unknown"),
-        ("load-balance", "not supported"),
+        ("enable-opentelemetry", "not supported"),
         ("configuration-snippet", "the whole snippet is refused"),
     ] {
         let (read, problems) = read(&[(name, "1")]);

@@ -1,10 +1,38 @@
-//! How endpoints are asked: timeouts, `upstream-vhost`; and `server-alias`.
+//! How endpoints are asked: timeouts, `service-upstream`, `upstream-vhost`; and `server-alias`.
 
 use std::time::Duration;
 
+use super::balance::{self, Balance};
+use super::protocol::{self, Protocol, UpstreamTls};
 use super::read::Reader;
+use super::retry::{self, Retry};
 use super::value;
 use crate::names;
+
+/// How endpoints are chosen and spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upstream {
+    /// What they speak (`backend-protocol`); `None` leaves it to the Service port.
+    pub protocol: Option<Protocol>,
+    /// TLS towards them.
+    pub tls: UpstreamTls,
+    /// When another one is asked.
+    pub retry: Retry,
+    /// Which one is asked.
+    pub balance: Balance,
+    /// Whether the cluster IP of the Service is asked instead of them (`service-upstream`).
+    pub by_service: bool,
+}
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Upstream {
+    Upstream {
+        protocol: reader.value("backend-protocol", protocol::protocol),
+        tls: protocol::tls(reader),
+        retry: retry::read(reader),
+        balance: balance::read(reader),
+        by_service: reader.flag("service-upstream"),
+    }
+}
 
 /// How long endpoints may take; `None` leaves it to the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,10 +46,6 @@ pub struct UpstreamTimeouts {
 }
 
 pub(super) fn timeouts(reader: &mut Reader<'_>) -> UpstreamTimeouts {
-    reader.value("backend-protocol", |text| match text.to_ascii_uppercase().as_str() {
-        "HTTP" => Ok(()),
-        _ => Err(format!("backends are asked over HTTP; {text:?} is not supported, let the Service offer plain HTTP")),
-    });
     UpstreamTimeouts {
         connect: reader.value("proxy-connect-timeout", value::seconds),
         read: reader.value("proxy-read-timeout", value::seconds),

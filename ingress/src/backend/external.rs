@@ -10,6 +10,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use config::annotation::Protocol;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -70,7 +71,9 @@ pub fn resolve(
         Err(problem) => return Endpoints::broken(key, problem),
     };
     let (permitted, refused): (Vec<_>, Vec<_>) = found.into_iter().partition(|addr| here.forbidden.permits(addr.ip()));
-    Endpoints::new(key, permitted, refused.iter().map(SocketAddr::ip).collect(), previous)
+    let protocol =
+        service_port(service, &key.port).and_then(|port| Protocol::of_app_protocol(port.app_protocol.as_deref()?));
+    Endpoints::new(key, permitted, refused.iter().map(SocketAddr::ip).collect(), previous).speaking(protocol)
 }
 
 fn addresses(

@@ -98,6 +98,26 @@ fn an_address_that_leads_nowhere_or_back_is_refused() {
 }
 
 #[test]
+fn a_service_may_stand_for_its_endpoints() {
+    let name = ObjectName::new("shop", "web");
+    for (spec, expected) in [
+        (
+            json!({ "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"] }),
+            &["10.96.0.1:80", "[fd00::1]:80"][..],
+        ),
+        (json!({ "clusterIP": "10.96.0.1" }), &["10.96.0.1:80"]),
+        (json!({ "clusterIP": "None", "clusterIPs": ["None"] }), &[]),
+    ] {
+        let mut spec = spec;
+        spec["ports"] = json!([{ "name": "http", "port": 80, "targetPort": 8080, "appProtocol": "kubernetes.io/h2c" }]);
+        let service = service(&spec);
+        let endpoints = by_service(&name, &http(), Some(&service), &Standpoint::default(), None);
+        assert_eq!(shown(&endpoints), expected);
+        assert_eq!(endpoints.protocol(), Some(Protocol::Grpc));
+    }
+}
+
+#[test]
 fn a_backend_that_cannot_be_served_says_why() {
     for (service, port, word) in [
         (None, http(), "does not exist"),

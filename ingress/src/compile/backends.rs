@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::plan::Backend;
-use crate::backend::{BackendKey, PortRef, SERVICE_LABEL, Standpoint, external, resolve, service_port};
+use crate::backend::{self, BackendKey, PortRef, SERVICE_LABEL, Standpoint, external, resolve, service_port};
 use crate::endpoints::Endpoints;
 use crate::resolve::{Answer, Answers};
 
@@ -16,7 +16,8 @@ use crate::resolve::{Answer, Answers};
 #[derive(Debug, Default)]
 pub(super) struct HeldBackends {
     here: Standpoint,
-    all: HashMap<BackendKey, Held>,
+    /// By backend, and whether its cluster IPs stand for it.
+    all: HashMap<(BackendKey, bool), Held>,
 }
 
 #[derive(Debug)]
@@ -64,12 +65,12 @@ impl<'a> Backends<'a> {
     }
 
     /// The endpoints of a backend; the very same value as before unless they changed.
-    pub(super) fn get(&mut self, backend: &Backend) -> Arc<Endpoints> {
+    pub(super) fn get(&mut self, backend: &Backend, by_service: bool) -> Arc<Endpoints> {
         let service = self.snapshot.services.get(&backend.service).filter(|_| backend.problem.is_none());
         let found = service.and_then(|service| service_port(service, &backend.port));
         let number = found.and_then(|port| u16::try_from(port.port).ok());
         let port = number.map_or_else(|| backend.port.clone(), PortRef::Number);
-        let key = BackendKey { service: backend.service.clone(), port };
+        let key = (BackendKey { service: backend.service.clone(), port }, by_service);
         if let Some(held) = self.held.all.get(&key) {
             return Arc::clone(&held.endpoints);
         }
@@ -84,13 +85,14 @@ impl<'a> Backends<'a> {
         (self.held, self.names)
     }
 
-    fn resolve(&mut self, key: &BackendKey, backend: &Backend, service: Option<&Arc<Service>>) -> Held {
+    fn resolve(&mut self, full: &(BackendKey, bool), backend: &Backend, service: Option<&Arc<Service>>) -> Held {
+        let (key, by_service) = full;
         let name = service.and_then(|service| external::name(service));
         let question = name.filter(|_| self.held.here.external_names).and_then(|name| external::question(name).ok());
         let answer = question.as_ref().and_then(|name| self.answers.get(name)).cloned();
         self.names.extend(question);
         let slices = self.slices.get(&(&*key.service.namespace, &*key.service.name)).map_or(&[][..], Vec::as_slice);
-        let previous = self.previous.all.get(key);
+        let previous = self.previous.all.get(full);
         let endpoints = match (&backend.problem, previous) {
             (Some(problem), _) => Endpoints::broken(key.clone(), problem.clone()),
             (None, Some(held)) if held.answer == answer && self.is_unchanged(held, service, slices) => {
@@ -103,6 +105,7 @@ impl<'a> Backends<'a> {
                     (Some(service), Some(name)) => {
                         external::resolve(key.clone(), service, name, answer.as_ref(), here, previous)
                     }
+                    _ if *by_service => backend::by_service(&key.service, &key.port, service, here, previous),
                     _ => resolve(&key.service, &key.port, service, slices, here, previous),
                 }
             }

@@ -19,6 +19,7 @@ use crate::filter::{Gear, RoutePlan};
 use crate::host::HostMatch;
 use crate::path::{PathMatch, PathType};
 use crate::routes::{CanaryRoute, HostTable, Route};
+use crate::upstream::UpstreamPlan;
 
 /// What annotations name, by Ingress.
 type Materials = HashMap<ObjectName, Arc<Material>>;
@@ -91,7 +92,8 @@ pub(super) fn build(
 ) -> HeldHosts {
     let mut hosts = HeldHosts::new();
     for (host, claims) in claims(plans, materials, findings) {
-        let endpoints: Vec<_> = used(&claims).map(|(_, backend)| backends.get(backend)).collect();
+        let endpoints: Vec<_> =
+            used(&claims).map(|(plan, backend)| backends.get(backend, plan.annotations.upstream.by_service)).collect();
         for ((plan, backend), endpoints) in used(&claims).zip(&endpoints) {
             findings.extend(findings_of(plan, backend, endpoints));
         }
@@ -283,7 +285,8 @@ impl Merged<'_> {
                 let users = claim.material.as_ref().and_then(|material| material.users.as_ref());
                 let gear = Gear { users, zone: &claim.plan.zone, allow_loopback: self.allow_loopback };
                 let plan = plan.map(|plan| Arc::new(plan.equipped(&path, &gear)));
-                free.insert(Route { ingress, host, path, endpoints, plan, canary: None });
+                let upstream = upstream(claim, &path, &endpoints);
+                free.insert(Route { ingress, host, path, endpoints, plan, upstream, canary: None });
             }
         }
     }
@@ -314,6 +317,7 @@ impl Merged<'_> {
             path: main.path.clone(),
             endpoints: Arc::clone(endpoints),
             plan: main.plan.clone(),
+            upstream: Arc::clone(&main.upstream),
             canary: None,
         };
         main.canary =
@@ -330,11 +334,25 @@ impl Merged<'_> {
             host: self.host.clone(),
             endpoints: Arc::new(Endpoints::broken(key, BackendProblem::Unset)),
             plan: Some(Arc::new(RoutePlan::moved(to))),
+            upstream: Arc::default(),
             path: path.clone(),
             canary: None,
         };
         self.taken.insert((path.canonical().to_owned(), path.kind()), route);
     }
+}
+
+/// How the endpoints of a rule are asked.
+fn upstream(claim: &Claim, path: &PathMatch, endpoints: &Endpoints) -> Arc<UpstreamPlan> {
+    let (plan, asked) = (&claim.plan, &claim.plan.annotations);
+    let service = &endpoints.key().service;
+    // What certificates of endpoints are for where no other name is given.
+    let told = asked.upstream_vhost.as_deref().and_then(|host| host.split(':').next());
+    let name = told.map_or_else(|| format!("{}.{}.svc", service.name, service.namespace), str::to_owned);
+    let identity = plan.credentials.clone().unwrap_or_default();
+    // The text of an expression is no path for a cookie.
+    let cookie_path = if path.pattern().is_some() { "/" } else { path.as_written() };
+    UpstreamPlan::new(&asked.upstream, identity, plan.is_compat, cookie_path, &name)
 }
 
 fn shadowed_by(claim: &Claim, backend: &Backend, first: &Route) -> Finding {

@@ -4,13 +4,15 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
-use config::annotation::{Annotations, NGINX_PREFIX, Template};
+use config::annotation::{AnnotationProblem, Annotations, NGINX_PREFIX, Template};
+use config::diagnostic::Severity;
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::settings::ANNOTATION_PREFIX;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressTLS};
 
 use super::finding::{Finding, Part};
+use super::identities::{Credentials, Identities};
 use crate::backend::{BackendProblem, PortRef};
 use crate::filter::Zone;
 use crate::host::HostMatch;
@@ -28,6 +30,8 @@ pub(super) struct IngressPlan {
     pub(super) annotations: Annotations,
     /// Who asked how often; outlives this plan.
     pub(super) zone: Arc<Zone>,
+    /// For TLS towards endpoints.
+    pub(super) credentials: Credentials,
     /// Whether its class is `nginx`, so that what is not said is as ingress-nginx has it.
     pub(super) is_compat: bool,
 }
@@ -69,17 +73,26 @@ pub(super) struct Tls {
 
 impl IngressPlan {
     /// Reads an Ingress, or takes over the `previous` reading of one with the same meaning.
-    pub(super) fn of(name: &ObjectName, source: &Arc<Ingress>, previous: Option<&Arc<Self>>) -> Arc<Self> {
-        match previous {
-            Some(previous) if means_the_same(&previous.source, source) => Arc::clone(previous),
+    pub(super) fn of(
+        name: &ObjectName,
+        source: &Arc<Ingress>,
+        identities: &mut Identities<'_>,
+        previous: Option<&Arc<Self>>,
+    ) -> Arc<Self> {
+        let same = previous.filter(|previous| means_the_same(&previous.source, source));
+        let has_same = |previous: &Arc<Self>, identities: &mut Identities<'_>| {
+            previous.credentials == identities.get(name, &previous.annotations.upstream.tls)
+        };
+        match same {
+            Some(previous) if has_same(previous, identities) => Arc::clone(previous),
             _ => {
                 let zone = previous.map(|previous| Arc::clone(&previous.zone)).unwrap_or_default();
-                Arc::new(Self { zone, ..Self::read(name, source) })
+                Arc::new(Self { zone, ..Self::read(name, source, identities) })
             }
         }
     }
 
-    fn read(name: &ObjectName, source: &Arc<Ingress>) -> Self {
+    fn read(name: &ObjectName, source: &Arc<Ingress>, identities: &mut Identities<'_>) -> Self {
         let mut plan = Self {
             source: Arc::clone(source),
             name: name.clone(),
@@ -89,9 +102,11 @@ impl IngressPlan {
             findings: Vec::new(),
             annotations: Annotations::default(),
             zone: Arc::default(),
+            credentials: Ok(None),
             is_compat: class(source) == Some("nginx"),
         };
         plan.read_annotations();
+        plan.read_credentials(identities);
         let Some(spec) = &source.spec else { return plan };
         plan.default = spec.default_backend.as_ref().map(|backend| plan.backend(backend, None));
         for (at, rule) in spec.rules.iter().flatten().enumerate() {
@@ -110,6 +125,16 @@ impl IngressPlan {
         self.annotations = read;
         let object = self.object();
         self.findings.extend(problems.into_iter().map(|problem| Finding::annotation(object.clone(), problem)));
+    }
+
+    fn read_credentials(&mut self, identities: &mut Identities<'_>) {
+        self.credentials = identities.get(&self.name, &self.annotations.upstream.tls);
+        if let Err(error) = &self.credentials {
+            let (key, message) = (self.key_of(error.name), error.to_string());
+            self.annotations.denied = true;
+            let problem = AnnotationProblem { key, severity: Severity::Error, message };
+            self.findings.push(Finding::annotation(self.object(), problem));
+        }
     }
 
     /// What the Ingress is called in reports.

@@ -211,6 +211,7 @@ impl RoutePlan {
             body_size: None,
             ssl: Annotations::default().ssl,
             aliases: Vec::new(),
+            upstream: config::annotation::Upstream::default(),
             rewrite: Annotations::default().rewrite,
             www: false,
             canary: None,

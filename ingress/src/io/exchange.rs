@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::annotation::Method;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, LOCATION, REFERER, RETRY_AFTER,
-    SET_COOKIE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
+    SET_COOKIE, TE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
@@ -24,12 +25,16 @@ use super::upstream::Attempts;
 use super::wire::BodyFault;
 use crate::access::Entry as LogEntry;
 use crate::answer::Fault;
+use crate::balance::cookie::Held;
+use crate::balance::key::{self, Facts};
+use crate::balance::{Tie, Wish};
 use crate::filter::{
     Admission, AnswerChange, Asked, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan,
     Slot, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
 };
 use crate::gate::GateError;
 use crate::gate::authority::Authority;
+use crate::upstream::Failure;
 use crate::{headers, path};
 
 /// The status in the log of a request whose client left before the answer; nginx's number.
@@ -79,6 +84,10 @@ pub(super) struct Exchange {
     /// Whether the endpoint was asked for an upgrade.
     asked_upgrade: bool,
     pub(super) attempts: Attempts,
+    /// What the client's cookie says, once it was read.
+    held: Option<Held>,
+    /// Whether the answer of an endpoint was refused, so that another one is asked.
+    pub(super) rejected: bool,
     /// What was answered, unless an answer of the endpoint was begun.
     pub(super) status: u16,
 }
@@ -101,6 +110,8 @@ impl Exchange {
             body: 0,
             asked_upgrade: false,
             attempts: Attempts::default(),
+            held: None,
+            rejected: false,
             status: CLIENT_GONE,
         }
     }
@@ -319,6 +330,62 @@ impl Exchange {
         self.route.as_ref().ok_or_else(|| status_error(404))
     }
 
+    /// How to choose an endpoint for the request.
+    pub(super) fn wish(&mut self, session: &Session) -> Result<Wish> {
+        let local = Arc::clone(self.route()?);
+        let (plan, backend) = (&local.route.upstream, local.route.endpoints.key());
+        let request = session.req_header();
+        let tie = match (&plan.cookie, &plan.hash) {
+            (Some(cookie), _) => {
+                let read = || cookie.held(&request.headers, backend, fastrand::u64(..));
+                cookie.tie(*self.held.get_or_insert_with(read))
+            }
+            (None, Some(hash)) => {
+                let facts = Facts { request, host: &self.host, tls: is_tls(session), client: client(session) };
+                key::of(&hash.key, &facts).map_or(Tie::Free, |key| Tie::Key { key, among: hash.subset })
+            }
+            (None, None) => Tie::Free,
+        };
+        Ok(Wish { tie, method: plan.method })
+    }
+
+    /// Gives the client a cookie if the one it has is not right.
+    pub(super) fn tie(&self, session: &Session, answer: &mut ResponseHeader) -> Result<()> {
+        let Some(held) = self.held else { return Ok(()) };
+        let route = &self.route()?.route;
+        let addr = self.attempts.addr();
+        let endpoint = route.endpoints.list().iter().find(|endpoint| Some(endpoint.addr) == addr);
+        let (Some(cookie), Some(endpoint)) = (&route.upstream.cookie, endpoint) else { return Ok(()) };
+        let Some(key) = cookie.renewed(held, &route.endpoints, endpoint) else { return Ok(()) };
+        let client = &session.req_header().headers;
+        let value = cookie.set(key, route.endpoints.key(), client, is_tls(session), Timestamp::now());
+        answer.append_header(SET_COOKIE, value).map(|_| ())
+    }
+
+    /// Whether it is of use how long endpoints take.
+    pub(super) fn is_timed(&self) -> bool {
+        self.route().is_ok_and(|local| local.route.upstream.method == Method::Ewma)
+    }
+
+    /// Whether an answer with this status may be a reason to ask another endpoint.
+    pub(super) fn minds(&self, status: u16) -> bool {
+        self.route().is_ok_and(|local| local.route.upstream.retry.minds(status))
+    }
+
+    /// Whether another endpoint may be asked after the attempt under way failed.
+    pub(super) fn may_ask_again(&self, session: &Session, failure: Failure) -> bool {
+        let Ok(local) = self.route() else { return false };
+        let is_begun = session.response_written().is_some_and(|written| !written.status.is_informational());
+        let is_idempotent = session.req_header().method.is_idempotent();
+        // A connection that had merely grown old is no reason to avoid its endpoint.
+        let is_there = failure == Failure::Stale || self.attempts.has_another(&local.route.endpoints);
+        let plan = &local.route.upstream.retry;
+        !is_begun
+            && !session.retry_buffer_truncated()
+            && is_there
+            && plan.allows(failure, is_idempotent, self.attempts.count(), self.started.elapsed())
+    }
+
     /// Makes the endpoint's request of the client's.
     pub(super) fn prepare(&mut self, session: &Session, request: &mut RequestHeader) -> Result<()> {
         // Pingora has removed any other wish than a complete WebSocket handshake.
@@ -330,6 +397,9 @@ impl Exchange {
         if session.is_http2() {
             join_cookies(request)?;
         }
+        // gRPC servers look for it (gRPC over HTTP/2, "Requests").
+        let wants_trailers = self.route().is_ok_and(|local| local.dial.is_h2())
+            && request.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
         let tls = is_tls(session);
         let port = session.server_addr().and_then(PeerAddr::as_inet).map_or(0, SocketAddr::port);
         let plan = headers::Plan::new(
@@ -351,6 +421,9 @@ impl Exchange {
         }
         if self.plan().is_some_and(RoutePlan::hides_password) {
             request.remove_header(&AUTHORIZATION);
+        }
+        if wants_trailers {
+            request.insert_header(TE, "trailers")?;
         }
         for (name, value) in self.plan().into_iter().flat_map(RoutePlan::upstream_fields) {
             request.insert_header(name.clone(), value.clone())?;

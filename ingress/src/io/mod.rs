@@ -18,6 +18,7 @@ mod access_writer;
 mod auth;
 mod conn;
 mod control;
+mod dial;
 mod drain;
 mod exchange;
 mod gate_loop;

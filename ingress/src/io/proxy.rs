@@ -11,7 +11,6 @@
 //! ([`crate::headers`]), whose fault ([`crate::answer`]).
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,7 +24,7 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, Result};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 use tokio::time::Instant;
@@ -33,17 +32,21 @@ use tokio::time::Instant;
 use super::access_writer::Log;
 use super::auth::Asker;
 use super::conn::Conn;
+use super::dial::Dial;
 use super::exchange::{Asking, Entry, Exchange};
 use super::guard::Verified;
-use super::upstream::{self, MAX_TRIES};
-use super::{Timeouts, exchange, response};
+use super::{Timeouts, exchange, response, upstream};
 use crate::answer::Fault;
+use crate::endpoints::Harm;
 use crate::filter::Verdict;
 use crate::metrics::{IngressMetrics, Recorder};
 use crate::routes::{Route, RouteTable};
+use crate::upstream::Failure;
 
 /// Idle connections to endpoints that one worker keeps (ingress-nginx: `upstream-keepalive-connections`).
 const POOL: usize = 320;
+/// A bound that nobody meets: how often a request is tried is for its route to say.
+const MAX_TRIES: usize = 64;
 
 /// A worker's proxy around its gateway.
 pub(super) fn http_proxy(gateway: Gateway, timeouts: &Timeouts) -> HttpProxy<Gateway> {
@@ -51,7 +54,7 @@ pub(super) fn http_proxy(gateway: Gateway, timeouts: &Timeouts) -> HttpProxy<Gat
         threads: 1,
         max_retries: MAX_TRIES,
         upstream_keepalive_pool_size: POOL,
-        // Endpoints are reached in cleartext. Without this, every worker would read the system's CA certificates,
+        // Whom to trust is for each route to say. Without this, every worker would read the system's CA certificates,
         // and a machine that has none would not start.
         ca_file: Some("/dev/null".to_owned()),
         ..ServerConf::default()
@@ -105,8 +108,7 @@ pub(super) struct Shared {
 pub(super) struct LocalRoute {
     pub(super) route: Arc<Route>,
     pub(super) recorder: Recorder,
-    /// Keeps the connections of different policies apart.
-    pub(super) group: u64,
+    pub(super) dial: Dial,
 }
 
 /// The table in force, and the routes of it that this worker has used.
@@ -166,10 +168,8 @@ impl Gateway {
         }
         let route = table.find(host, path)?.or_canary(headers, || fastrand::u64(..));
         let local = used.entry(Arc::as_ptr(route) as usize).or_insert_with(|| {
-            let mut hasher = DefaultHasher::new();
-            route.endpoints.key().hash(&mut hasher);
             let recorder = self.shared.metrics.recorder(Some(&route.ingress));
-            Arc::new(LocalRoute { route: Arc::clone(route), recorder, group: hasher.finish() })
+            Arc::new(LocalRoute { route: Arc::clone(route), recorder, dial: Dial::of(route) })
         });
         Some(Arc::clone(local))
     }
@@ -240,19 +240,12 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         let route = Arc::clone(exchange.route()?);
-        let Some(addr) = exchange.attempts.begin(&route.route.endpoints, self.now()) else {
+        let wish = exchange.wish(session)?;
+        let Some(addr) = exchange.attempts.begin(&route.route.endpoints, &wish, self.now()) else {
             return Err(exchange::status_error(503));
         };
-        let mut peer = upstream::peer(addr, route.group, session.is_upgrade_req(), &self.shared.timeouts);
-        if let Some(plan) = &route.route.plan {
-            let timeouts = plan.timeouts();
-            let options = &mut peer.options;
-            options.connection_timeout = timeouts.connect.or(options.connection_timeout);
-            options.total_connection_timeout = timeouts.connect.or(options.total_connection_timeout);
-            options.read_timeout = timeouts.read.or(options.read_timeout);
-            options.write_timeout = timeouts.send.or(options.write_timeout);
-        }
-        Ok(peer)
+        let asked = route.route.plan.as_ref().map(|plan| plan.timeouts());
+        Ok(route.dial.peer(addr, session.is_upgrade_req(), &self.shared.timeouts, asked))
     }
 
     async fn request_body_filter(
@@ -285,14 +278,20 @@ impl ProxyHttp for Gateway {
             exchange.accept_upgrade(session, answer)?;
         }
         if status == 101 || !answer.status.is_informational() {
-            exchange.attempts.answered(status);
+            let is_timed = exchange.is_timed();
+            exchange.attempts.answered(status, is_timed, self.now());
+            if exchange.minds(status) && exchange.may_ask_again(session, Failure::Status(status)) {
+                exchange.rejected = true;
+                return Err(exchange::status_error(status).into_up());
+            }
             self.close_if_draining(session);
         }
         response::clean(answer);
         if answer.status.is_informational() {
-            return Ok(());
+            return if status == 101 { exchange.tie(session, answer) } else { Ok(()) };
         }
         exchange.rewrite_answer(answer)?;
+        exchange.tie(session, answer)?;
         exchange.decorate(session, answer)
     }
 
@@ -309,19 +308,19 @@ impl ProxyHttp for Gateway {
     /// Nothing was sent, so any request may go to another endpoint.
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         peer: &HttpPeer,
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
         let reason = upstream::reason(&error);
         self.shared.metrics.upstream_error(reason);
-        let now = self.now();
-        if exchange.attempts.refused(now) {
+        if exchange.attempts.failed(self.now(), Harm::Refused) {
             tracing::warn!(endpoint = %peer, reason, "an endpoint does not accept connections");
         }
+        let is_late = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        let retry = exchange.may_ask_again(session, if is_late { Failure::ConnectTimeout } else { Failure::Refused });
         exchange.attempts.end(0);
-        let retry = exchange.route().is_ok_and(|local| exchange.attempts.may_try_another(&local.route.endpoints, now));
         error.set_retry(retry);
         if retry {
             self.shared.metrics.retries.inc();
@@ -329,24 +328,28 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    /// A request that was sent may be sent again only if doing it twice is doing it once, and if the connection was
-    /// an old one that the endpoint may have closed meanwhile.
+    /// A request that was sent may be sent again only if its route allows it and nothing can happen twice.
     fn error_while_proxy(
         &self,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
         exchange: &mut Exchange,
         reused: bool,
     ) -> Box<Error> {
-        if !session.req_header().method.is_idempotent() || session.retry_buffer_truncated() {
-            error.set_retry(false);
-        } else {
-            error.retry.decide_reuse(reused);
+        let was_rejected = std::mem::take(&mut exchange.rejected);
+        let is_theirs = *error.esource() == ErrorSource::Upstream;
+        let failure = upstream::failure(&error, reused);
+        if is_theirs {
+            let reason = upstream::reason(&error);
+            self.shared.metrics.upstream_error(reason);
+            let is_harm = !was_rejected && failure != Failure::Stale;
+            if is_harm && exchange.attempts.failed(self.now(), Harm::Broken) {
+                tracing::warn!(endpoint = %peer, reason, "an endpoint breaks off again and again");
+            }
         }
-        if *error.esource() == ErrorSource::Upstream {
-            self.shared.metrics.upstream_error(upstream::reason(&error));
-        }
+        let retry = was_rejected || (is_theirs && exchange.may_ask_again(session, failure));
+        error.set_retry(retry);
         if error.retry() {
             exchange.attempts.end(0);
             self.shared.metrics.retries.inc();

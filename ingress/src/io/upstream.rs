@@ -1,24 +1,17 @@
 //! Choosing an endpoint for a request, and remembering how it went.
 //!
-//! A request may try up to [`MAX_TRIES`] endpoints. One that does not accept connections is passed over for a moment
-//! by all requests; the next request that it answers ends that.
+//! Which endpoint, and whether another one is asked, is decided in [`crate::balance`] and [`crate::upstream`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use tokio::time::Instant;
 
-use super::Timeouts;
 use crate::access::Attempt;
-use crate::endpoints::{Endpoint, Endpoints, InFlight, Load};
-
-/// Endpoints tried for one request.
-pub(super) const MAX_TRIES: usize = 3;
-/// How long an endpoint that refused a connection is passed over while others are there.
-const EJECTION: Duration = Duration::from_secs(2);
+use crate::balance::{Draw, Wish, choose};
+use crate::endpoints::{Endpoints, Harm, InFlight, Load};
+use crate::upstream::Failure;
 
 /// The attempts of one request.
 #[derive(Debug, Default)]
@@ -40,8 +33,9 @@ struct Current {
 
 impl Attempts {
     /// Starts an attempt at an endpoint not tried yet, or at any if all were; `None` if there is none.
-    pub(super) fn begin(&mut self, endpoints: &Endpoints, now: u64) -> Option<SocketAddr> {
-        let endpoint = self.choose(endpoints, now)?;
+    pub(super) fn begin(&mut self, endpoints: &Endpoints, wish: &Wish, now: u64) -> Option<SocketAddr> {
+        let draw = Draw { random: fastrand::u64(..), now };
+        let endpoint = choose(endpoints, wish, draw, &self.tried()).or_else(|| choose(endpoints, wish, draw, &[]))?;
         let addr = endpoint.addr;
         self.current = Some(Current {
             addr,
@@ -53,37 +47,39 @@ impl Attempts {
         Some(addr)
     }
 
-    fn choose<'a>(&self, endpoints: &'a Endpoints, now: u64) -> Option<&'a Endpoint> {
-        let random = fastrand::u64(..);
-        if self.done.is_empty() {
-            return endpoints.pick(random, now);
-        }
-        endpoints.pick_other(random, now, &self.tried()).or_else(|| endpoints.pick(random, now))
+    /// Whether there is another endpoint than those tried.
+    pub(super) fn has_another(&self, endpoints: &Endpoints) -> bool {
+        let tried = self.tried();
+        endpoints.list().iter().any(|endpoint| !tried.contains(&endpoint.addr))
     }
 
-    /// Whether another endpoint than those tried may be asked.
-    pub(super) fn may_try_another(&self, endpoints: &Endpoints, now: u64) -> bool {
-        self.done.len() < MAX_TRIES && endpoints.pick_other(0, now, &self.tried()).is_some()
+    /// How many attempts there were.
+    pub(super) fn count(&self) -> usize {
+        self.done.len() + usize::from(self.current.is_some())
     }
 
+    /// Allocates only once something has failed.
     fn tried(&self) -> Vec<SocketAddr> {
-        self.done.iter().map(|attempt| attempt.addr).collect()
+        self.done.iter().map(|attempt| attempt.addr).chain(self.current.iter().map(|current| current.addr)).collect()
     }
 
-    /// The endpoint answered with this status; it is well.
-    pub(super) fn answered(&mut self, status: u16) {
+    /// Where the attempt under way goes.
+    pub(super) fn addr(&self) -> Option<SocketAddr> {
+        self.current.as_ref().map(|current| current.addr)
+    }
+
+    /// The endpoint answered with this status; it is well. How long that took is remembered if it is `timed`.
+    pub(super) fn answered(&mut self, status: u16, timed: bool, now: u64) {
         if let Some(current) = &mut self.current {
             current.status = Some(status);
-            current.load.readmit();
+            let micros = || u32::try_from(current.started.elapsed().as_micros()).unwrap_or(u32::MAX);
+            current.load.answered(now, timed.then(micros));
         }
     }
 
-    /// The endpoint does not accept connections; whether it did a moment ago, so that it is worth telling.
-    pub(super) fn refused(&mut self, now: u64) -> bool {
-        let Some(current) = &self.current else { return false };
-        let was_well = !current.load.is_ejected(now);
-        current.load.eject_until(now + u64::try_from(EJECTION.as_millis()).unwrap_or(u64::MAX));
-        was_well
+    /// The endpoint failed; whether it is passed over for that and was not before, so that it is worth telling.
+    pub(super) fn failed(&mut self, now: u64, harm: Harm) -> bool {
+        self.current.as_ref().is_some_and(|current| current.load.failed(now, harm))
     }
 
     /// Ends the attempt under way, in which `bytes` of body came.
@@ -99,17 +95,14 @@ impl Attempts {
     }
 }
 
-/// How to reach the endpoint at `addr`, for requests of the policy with this `group`.
-pub(super) fn peer(addr: SocketAddr, group: u64, is_upgrade: bool, timeouts: &Timeouts) -> Box<HttpPeer> {
-    let mut peer = HttpPeer::new(addr, false, String::new());
-    peer.group_key = group;
-    let answer = if is_upgrade { timeouts.tunnel } else { timeouts.upstream };
-    peer.options.connection_timeout = Some(timeouts.connect);
-    peer.options.total_connection_timeout = Some(timeouts.connect);
-    peer.options.read_timeout = Some(answer);
-    peer.options.write_timeout = Some(timeouts.upstream);
-    peer.options.idle_timeout = Some(timeouts.upstream_idle);
-    Box::new(peer)
+/// What became of a request that an endpoint did not answer.
+pub(super) fn failure(error: &Error, is_reused: bool) -> Failure {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::H2Downgrade => Failure::BadAnswer,
+        _ if is_reused => Failure::Stale,
+        _ => Failure::Broken,
+    }
 }
 
 /// Why an endpoint did not answer, as a label.
@@ -125,7 +118,9 @@ pub(super) fn reason(error: &Error) -> &'static str {
         ErrorType::ReadError => "read",
         ErrorType::WriteError => "write",
         ErrorType::InvalidHTTPHeader => "bad_answer",
+        ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert => "tls",
         ErrorType::HTTPStatus(502) => "bad_upgrade",
+        ErrorType::HTTPStatus(_) => "status",
         _ => "other",
     }
 }

@@ -24,6 +24,7 @@ fn route(host: &str, path: &str, kind: PathType) -> Arc<Route> {
         endpoints: Arc::new(Endpoints::new(key, [], Vec::new(), None)),
         plan: None,
         canary: None,
+        upstream: Arc::default(),
     })
 }
 

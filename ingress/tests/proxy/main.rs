@@ -5,6 +5,7 @@
 
 mod annotations;
 mod bodies;
+mod choice;
 mod drain;
 mod faults;
 mod gate;
@@ -13,4 +14,5 @@ mod routing;
 mod support;
 mod swap;
 mod tls;
+mod upstreams;
 mod websocket;

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod nginx;
 pub(crate) mod objects;
+pub(crate) mod relay;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
