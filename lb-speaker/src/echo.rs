@@ -115,7 +115,7 @@ fn ipv6_at(bytes: &[u8], at: usize) -> Option<Ipv6Addr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// A correct frame from `PEER` to `US`: `kind` of 8 or 0 from `from` to `to`, with this data.
-    fn v4(kind: u8, from: Ipv4Addr, to: Ipv4Addr, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn v4(kind: u8, from: Ipv4Addr, to: Ipv4Addr, data: &[u8]) -> Vec<u8> {
         let mut message = [&[kind, 0, 0, 0, 1, 2, 0, 3], data].concat();
         let sum = icmp::checksum(&IcmpPacket::new(&message).unwrap());
         message[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -144,7 +144,7 @@ mod tests {
         [&US.octets()[..], &PEER.octets(), &IPV4, &header, &message].concat()
     }
 
-    fn v6(kind: u8, from: Ipv6Addr, to: Ipv6Addr, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn v6(kind: u8, from: Ipv6Addr, to: Ipv6Addr, data: &[u8]) -> Vec<u8> {
         let mut message = [&[kind, 0, 0, 0, 1, 2, 0, 3], data].concat();
         let sum = icmpv6::checksum(&Icmpv6Packet::new(&message).unwrap(), &from, &to);
         message[2..4].copy_from_slice(&sum.to_be_bytes());

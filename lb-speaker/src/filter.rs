@@ -203,6 +203,7 @@ mod tests {
 
     use super::*;
     use crate::arp::MacAddr;
+    use crate::echo::tests::{v4, v6};
     use crate::ndp;
 
     const US: MacAddr = MacAddr(2, 0, 0, 0, 0, 1);
@@ -287,6 +288,23 @@ mod tests {
         assert!(!keeps(&program, &whole[..70]));
         assert!(!keeps(&ndp([]), &whole));
         assert!(!keeps(&arp([]), &frame(IpAddr::from([192, 0, 2, 1]))));
+    }
+
+    #[test]
+    fn only_requests_of_ping_to_a_vip_pass() {
+        let (vip, other) = (Ipv4Addr::new(192, 0, 2, 10), Ipv4Addr::new(192, 0, 2, 11));
+        let (vip6, other6): (Ipv6Addr, Ipv6Addr) = ("2001:db8::10".parse().unwrap(), "2001:db8::11".parse().unwrap());
+        let (v4_filter, v6_filter) = (ping([vip]), ping6([vip6]));
+        for (frame, passes) in [
+            (v4(8, other, vip, b"data"), [true, false]),
+            (v4(0, other, vip, b"data"), [false, false]),
+            (v4(8, vip, other, b"data"), [false, false]),
+            (v6(128, other6, vip6, b"data"), [false, true]),
+            (v6(129, other6, vip6, b"data"), [false, false]),
+            (v6(128, vip6, other6, b"data"), [false, false]),
+        ] {
+            assert_eq!([keeps(&v4_filter, &frame), keeps(&v6_filter, &frame)], passes, "{frame:?}");
+        }
     }
 
     #[test]

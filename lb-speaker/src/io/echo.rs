@@ -160,3 +160,7 @@ impl Loop {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "echo_tests.rs"]
+mod tests;

@@ -40,3 +40,4 @@ mod reload;
 mod restart;
 mod rollout;
 mod shop;
+mod why;
