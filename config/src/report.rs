@@ -55,6 +55,17 @@ pub struct Event {
     pub message: String,
 }
 
+/// Reasons of what only the node knows that it happens on.
+const LOCAL: [&str; 2] = ["nodeAssigned", "AddressConflict"];
+
+impl Event {
+    /// Whether this node tells it, whoever leads: no other can know it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        LOCAL.contains(&self.reason)
+    }
+}
+
 /// Whether a Service's addresses are on the LAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,7 +5,7 @@
 //!      ^                                 │                                  │
 //!      │      what comes back counts     v                                  v
 //!      └── writer: a round of applies <── plan: wanted vs shown <─────── Reports
-//!              ^ leader only: lease
+//!              ^ leader only: lease; what only a node knows (who announces) it tells itself
 //! ```
 //!
 //! All of it runs in one thread with a runtime of its own: neither ten thousand objects to decode nor a server that

@@ -191,10 +191,11 @@ impl Task {
         self.publish(now);
         self.follow_disk(now);
         self.stand();
+        let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));
         if self.standing == Standing::Leader {
-            let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));
             self.writer.step(&self.mirror, &reports, now);
         }
+        self.writer.speak(&self.mirror, &reports, now);
         let disk = self.disk.iter().filter_map(Disk::problem);
         let problems =
             self.writer.problems().into_iter().chain(disk).chain(self.named.problems(&self.mirror)).collect();
@@ -206,7 +207,10 @@ impl Task {
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let publish = self.debounce.deadline().map(|at| self.pace.deadline().map_or(at, |spaced| spaced.max(at)));
-        let write = (self.standing == Standing::Leader).then(|| self.writer.deadline(now)).flatten();
+        let write = match self.standing {
+            Standing::Leader => self.writer.deadline(now),
+            Standing::Follower | Standing::Elected(_) => self.writer.next_word(now),
+        };
         let disk = self.disk.as_ref().and_then(|disk| disk.deadline(now));
         [publish, write, disk].into_iter().flatten().min()
     }

@@ -40,9 +40,18 @@ const SPACING: Duration = Duration::from_secs(1);
 /// One request and what it is about.
 enum Job {
     Status(StatusWrite),
-    Event(Event),
+    Event(Voice, Event),
     /// What was told before.
     Told,
+}
+
+/// In whose name an event is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voice {
+    /// The leader's, for all.
+    Leader,
+    /// This node's, of what only it knows.
+    Node,
 }
 
 /// Everything about writing.
@@ -55,6 +64,10 @@ pub(super) struct Writer {
     running: JoinSet<(Job, Result<Value, Failure>)>,
     in_flight: usize,
     events: Teller,
+    /// What this node tells, whether it leads or not.
+    own: Teller,
+    /// The reports that [`Self::own`] knows of.
+    heard: Option<[Arc<Report>; 3]>,
     told: Told,
     budget: WriteBudget,
     /// Of each kind whose status was written.
@@ -108,6 +121,8 @@ impl Writer {
             running: JoinSet::new(),
             in_flight: 0,
             events: Teller::default(),
+            own: Teller::default(),
+            heard: None,
             told: Told::Unknown,
             statuses: BTreeMap::new(),
             event_budget: Budget::new(budget.per_second, budget.burst),
@@ -147,7 +162,12 @@ impl Writer {
     /// Whether everything that can be written now is.
     pub(super) fn is_idle(&self) -> bool {
         let more = self.planned.as_ref().is_some_and(|planned| planned.more);
-        self.round.is_empty() && self.in_flight == 0 && !more && self.events.is_quiet() && !self.awaits_sight()
+        self.round.is_empty()
+            && self.in_flight == 0
+            && !more
+            && self.events.is_quiet()
+            && self.own.is_quiet()
+            && !self.awaits_sight()
     }
 
     /// Waits for an answer; for ever if none is due.
@@ -176,19 +196,51 @@ impl Writer {
         while let Some(write) = self.affordable(now) {
             self.start_status(write);
         }
+    }
+
+    /// Tells what is due: what the leader has to tell, if that is us, and what only this node knows in any case.
+    pub(super) fn speak(&mut self, mirror: &Mirror, reports: &[Arc<Report>; 3], now: Instant) {
+        let Some(snapshot) = mirror.snapshot() else { return };
+        self.hear(reports, now);
         while self.told == Told::Known && self.may_send(now) && self.event_budget.next(now) <= now {
             let uid = |object: &ObjectRef| uid(snapshot, object);
-            let Some((event, telling)) = self.events.next(uid, now, Timestamp::now()) else { break };
+            let leader = self.events.next(uid, now, Timestamp::now()).map(|told| (Voice::Leader, told));
+            let told = leader.or_else(|| Some((Voice::Node, self.own.next(uid, now, Timestamp::now())?)));
+            let Some((voice, (event, telling))) = told else { break };
             self.event_budget.take(now);
-            self.start_event(event, telling);
+            self.start_event(voice, event, telling);
         }
+    }
+
+    /// Learns what only this node knows; what was told before has to be known first.
+    fn hear(&mut self, reports: &[Arc<Report>; 3], now: Instant) {
+        let same = |heard: &[Arc<Report>; 3]| heard.iter().zip(reports).all(|(old, new)| Arc::ptr_eq(old, new));
+        if self.heard.as_ref().is_some_and(same) {
+            return;
+        }
+        let mut local = reports.iter().flat_map(|report| &report.events).filter(|event| event.is_local()).peekable();
+        match self.told {
+            Told::Known => {
+                self.own.hold(local);
+                self.heard = Some(reports.clone());
+            }
+            Told::Unknown if local.peek().is_some() && self.may_send(now) => self.ask_told(),
+            Told::Unknown | Told::Asked => {}
+        }
+    }
+
+    /// When to speak although nothing happens.
+    pub(super) fn next_word(&self, now: Instant) -> Option<Instant> {
+        let silent = self.events.is_idle() && self.own.is_idle();
+        let due = (self.told == Told::Known && !silent).then(|| self.event_budget.next(now));
+        [due, self.gate].into_iter().flatten().max().filter(|at| *at > now)
     }
 
     /// When to step although nothing happens.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let gate = self.gate.filter(|gate| *gate > now);
         let status = self.round.iter().map(|write| self.next_status(write.object.kind, now)).min();
-        let event = (self.told == Told::Known && !self.events.is_idle()).then(|| self.event_budget.next(now));
+        let event = self.next_word(now);
         let again = self.planned.as_ref().and_then(|planned| planned.again);
         let after_gate = |at: Instant| gate.map_or(at, |gate| gate.max(at));
         // What is past waits for an answer, which steps too.
@@ -255,7 +307,7 @@ impl Writer {
         }
         let events = refs.into_iter().flat_map(|report| &report.events);
         if self.told == Told::Known {
-            self.events.hold(events.filter(|event| !plan::is_about_assignment(event)));
+            self.events.hold(events.filter(|event| !plan::is_about_assignment(event) && !event.is_local()));
         }
         let planned = Planned { generation: snapshot.generation, reports: reports.clone(), again, more };
         self.planned = Some(planned);
@@ -284,7 +336,7 @@ impl Writer {
         self.start(Job::Status(write), request, WRITE);
     }
 
-    fn start_event(&mut self, event: Event, telling: Telling) {
+    fn start_event(&mut self, voice: Voice, event: Event, telling: Telling) {
         let path = |namespace: &str| Request::new(format!("/api/v1/namespaces/{namespace}/events"));
         let request = match telling {
             Telling::Create(body) => {
@@ -297,7 +349,7 @@ impl Writer {
                 path(&namespace).patch(&name, &params, &Patch::Merge(&patch))
             }
         };
-        self.start(Job::Event(event), request, WRITE);
+        self.start(Job::Event(voice, event), request, WRITE);
     }
 
     fn start(
@@ -327,19 +379,29 @@ impl Writer {
         match (job, answer) {
             (Job::Status(write), Ok(object)) => self.written(write, &object, now),
             (Job::Status(write), Err(failure)) => self.not_written(&write, &failure, now),
-            (Job::Event(_), Ok(_)) => {}
-            (Job::Event(event), Err(failure)) => match failure.code() {
-                0 | 401 | 429 | 500.. => self.events.again(event),
-                404 => self.events.expired(event),
+            (Job::Event(..), Ok(_)) => {}
+            (Job::Event(voice, event), Err(failure)) => match failure.code() {
+                0 | 401 | 429 | 500.. => self.teller(voice).again(event),
+                404 => self.teller(voice).expired(event),
                 // Its namespace is being deleted, or events are not ours to write.
                 _ => debug!(%failure, object = %event.object, reason = event.reason, "an event was not told"),
             },
             (Job::Told, Ok(list)) => {
                 self.events.learn(&list);
+                if self.heard.is_none() {
+                    self.own.learn(&list);
+                }
                 self.know_told();
             }
             (Job::Told, Err(failure)) if matches!(failure.code(), 0 | 401 | 429 | 500..) => self.told = Told::Unknown,
             (Job::Told, Err(_)) => self.know_told(),
+        }
+    }
+
+    const fn teller(&mut self, voice: Voice) -> &mut Teller {
+        match voice {
+            Voice::Leader => &mut self.events,
+            Voice::Node => &mut self.own,
         }
     }
 

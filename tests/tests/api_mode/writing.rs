@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use config::object::{Kind, ObjectRef};
-use config::report::Event;
+use config::report::{Event, Report};
 use ferrogate_tests::api_server::failure::Failure;
 use ferrogate_tests::api_server::faults::{Fault, Match};
 use ferrogate_tests::wait::{PATIENCE, throughout, until, within};
@@ -177,6 +177,50 @@ async fn an_ingress_is_answered_and_its_events_are_told_once() {
     report(&process);
     written(&world, 0, 1).await;
     assert_eq!(world.server.faults().count(&["patch"], "ingresses/status"), 1);
+}
+
+/// What must not be lost: who announces, though it is not the one that writes; nor is it told twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_lead_tells_itself_what_only_it_knows_and_nothing_else() {
+    let world = World::new();
+    world.put(&service("web"));
+    let leader = world.speaker("leader").await;
+    world.assigned(1).await;
+    let node = world.watcher().await;
+    node.sees("a snapshot", |_| true).await;
+    let event = |reason, message: &str| Event {
+        object: ObjectRef::new(Kind::Service, name("web")),
+        severity: None,
+        reason,
+        message: message.to_owned(),
+    };
+    let announcing = event("nodeAssigned", "announcing from node \"n2\" with protocol \"layer2\"");
+    let report = |events: Vec<Event>| {
+        node.cluster.reports.speaker.send_replace(Report { events, ..Report::default() }.into());
+    };
+    report(vec![event("deprecatedAnnotation", "the leader's to tell"), announcing.clone()]);
+    let told = || {
+        let all = world.server.all("Event").into_iter().filter(|it| it["involvedObject"]["name"] == "web");
+        let mut told: Vec<_> = all.map(|it| (it["reason"].to_string(), it["count"].to_string())).collect();
+        told.sort();
+        told
+    };
+    let expected = [("IPAllocated", 1), ("nodeAssigned", 1)].map(|(it, count)| (format!("{it:?}"), count.to_string()));
+    let check = async || if told() == expected { Ok(()) } else { Err(format!("{:?}", told())) };
+    until("both events", check).await;
+    report(vec![announcing.clone(), event("deprecatedAnnotation", "the leader's to tell")]);
+    throughout(Duration::from_millis(700), "each once", check).await;
+    // Another takes the address over, then the node leads: what it said before is not said again.
+    leader.stop().await;
+    node.leads().await;
+    report(vec![announcing.clone()]);
+    throughout(Duration::from_millis(700), "each once", check).await;
+    node.stop().await;
+    let again = world.watcher().await;
+    again.leads().await;
+    let report = Report { events: vec![announcing], ..Report::default() };
+    again.cluster.reports.speaker.send_replace(report.into());
+    throughout(Duration::from_millis(700), "each once", check).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
