@@ -219,7 +219,7 @@ fn an_annotation_set_by_hand_stays_and_one_that_was_applied_goes_with_the_manife
             &by_hand,
             pool("far"),
             &[
-                "web freed: loses 192.0.2.5; refused: is refused: requested loadBalancer IP(s) [192.0.2.5] is not compatible",
+                "web freed: loses 192.0.2.5; refused: is refused: requested loadBalancer IP(s) [\"192.0.2.5\"] is not compatible",
             ],
         ),
         (
