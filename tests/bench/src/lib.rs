@@ -11,8 +11,11 @@
 //! the proxies, running ([`peers`]). A *cell* is one run of one peer; a *round* is one cell of every peer, so that a
 //! ratio compares minutes that look alike; a *scenario* is a kind of work ([`scenarios`]).
 //!
+//! What a change costs among ten thousand objects, without any peer: [`cores`], `bin/cores`.
+//!
 //! Pure: [`stats`], [`histogram`], [`procfs`], [`tools`] (what wrk and h2load print), [`response`], [`report`].
 
+pub mod cores;
 pub mod error;
 pub mod fleet;
 pub mod histogram;
