@@ -60,6 +60,8 @@ pub struct Cluster {
     pub reports: Reports,
     /// Whether this process writes them.
     pub leadership: watch::Receiver<Leadership>,
+    /// The secret that speakers sign heartbeats with; `None` until it was found, and for ever where nobody asked for it.
+    pub heartbeat_key: watch::Receiver<Option<Arc<str>>>,
     stopped: oneshot::Receiver<()>,
 }
 

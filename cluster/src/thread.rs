@@ -20,6 +20,8 @@ pub(crate) struct Outputs {
     pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     /// Where it is told whether we write.
     pub(crate) leadership: watch::Sender<Leadership>,
+    /// Where the secret of heartbeats goes.
+    pub(crate) heartbeat_key: watch::Sender<Option<Arc<str>>>,
 }
 
 /// What the domains report: speaker, ingress, certificates.
@@ -40,11 +42,12 @@ where
 {
     let (snapshots, snapshots_out) = watch::channel(None);
     let (leadership, leadership_out) = watch::channel(Leadership::Follower);
+    let (heartbeat_key, heartbeat_key_out) = watch::channel(None);
     let reports = Reports::default();
     let inputs = [&reports.speaker, &reports.ingress, &reports.acme].map(watch::Sender::subscribe);
     let (opened, has_opened) = oneshot::channel();
     let (running, stopped) = oneshot::channel::<()>();
-    let opening = move || open(Outputs { snapshots, leadership }, inputs);
+    let opening = move || open(Outputs { snapshots, leadership, heartbeat_key }, inputs);
     let body = move || {
         // Dropped when the thread ends, however it ends.
         let _running = running;
@@ -56,7 +59,8 @@ where
     };
     std::thread::Builder::new().name("cluster".into()).spawn(body).map_err(failed)?;
     has_opened.await.unwrap_or_else(|_| Err(failed(io::Error::other("it ended at once"))))?;
-    Ok(Cluster { snapshots: snapshots_out, reports, leadership: leadership_out, stopped })
+    let (snapshots, leadership, heartbeat_key) = (snapshots_out, leadership_out, heartbeat_key_out);
+    Ok(Cluster { snapshots, reports, leadership, heartbeat_key, stopped })
 }
 
 fn runtime() -> io::Result<Runtime> {

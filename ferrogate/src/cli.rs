@@ -5,7 +5,7 @@
 
 mod addresses;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use config::object::ObjectName;
 use config::report::IngressAddress;
 use config::settings;
 use jiff::SignedDuration;
+use lb_speaker::members::Profile;
 use lb_speaker::rate::Rate;
 
 use crate::why::WhyArgs;
@@ -191,6 +192,48 @@ pub(crate) struct SpeakerArgs {
     pub(crate) answer_ping: bool,
     #[command(flatten)]
     pub(crate) addresses: AddressArgs,
+    #[command(flatten)]
+    pub(crate) company: CompanyArgs,
+}
+
+/// Flags about the speakers of other nodes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Other speakers")]
+pub(crate) struct CompanyArgs {
+    /// Another node that announces the same addresses, and where its heartbeats are received; may be repeated, for one
+    /// node too [default: in a cluster its nodes, else nobody]
+    #[arg(long = "peer", value_name = "NODE=IP", value_delimiter = ',', env = "FERROGATE_PEER", value_parser = parse_peer)]
+    pub(crate) peers: Vec<(String, IpAddr)>,
+    /// UDP port of heartbeats, the same on all nodes
+    #[arg(long, value_name = "PORT", default_value_t = lb_speaker::heartbeat::PORT, env = "FERROGATE_HEARTBEAT_PORT")]
+    pub(crate) heartbeat_port: u16,
+    /// File with the secret that heartbeats are signed with: one a line, the first signs, all are accepted [default: in
+    /// a cluster the Secret ferrogate-heartbeat, which is made if there is none]
+    #[arg(long, value_name = "FILE", env = "FERROGATE_HEARTBEAT_KEY_FILE")]
+    pub(crate) heartbeat_key_file: Option<PathBuf>,
+    /// How fast a dead node is noticed: fast (30 ms), default (100 ms), safe (400 ms) or wan (2 s)
+    #[arg(long, value_enum, default_value_t = FailoverProfile::Default, value_name = "PROFILE", env = "FERROGATE_FAILOVER_PROFILE", hide_possible_values = true)]
+    pub(crate) failover_profile: FailoverProfile,
+}
+
+/// How fast a dead node is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailoverProfile {
+    Fast,
+    Default,
+    Safe,
+    Wan,
+}
+
+impl From<FailoverProfile> for Profile {
+    fn from(profile: FailoverProfile) -> Self {
+        match profile {
+            FailoverProfile::Fast => Self::FAST,
+            FailoverProfile::Default => Self::DEFAULT,
+            FailoverProfile::Safe => Self::SAFE,
+            FailoverProfile::Wan => Self::WAN,
+        }
+    }
 }
 
 /// Flags of the ingress.
@@ -359,6 +402,13 @@ fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
     text.parse().or_else(|_| bare()).map_err(|_| "write it like 10.96.0.10 or 127.0.0.1:5353".to_owned())
 }
 
+/// Reads `node=address`.
+fn parse_peer(text: &str) -> Result<(String, IpAddr), String> {
+    let wrong = || "write it like node-2=192.0.2.12".to_owned();
+    let (node, address) = text.split_once('=').filter(|(node, _)| !node.is_empty()).ok_or_else(wrong)?;
+    Ok((node.to_owned(), address.parse().map_err(|_| wrong())?))
+}
+
 /// Reads a time such as `30s`, `1m30s` or `500ms`.
 fn parse_time(text: &str) -> Result<Duration, String> {
     let time: SignedDuration = text.parse().map_err(|_| "write it like 30s, 2m or 1m30s".to_owned())?;
@@ -408,6 +458,15 @@ mod tests {
         ] {
             let expected = expected.map(|address| address.parse().unwrap());
             assert_eq!(parse_dns_server(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_a_node_and_its_address() {
+        assert_eq!(parse_peer("b=192.0.2.2"), Ok(("b".to_owned(), "192.0.2.2".parse().unwrap())));
+        assert_eq!(parse_peer("b=2001:db8::2"), Ok(("b".to_owned(), "2001:db8::2".parse().unwrap())));
+        for wrong in ["b", "=192.0.2.2", "b=", "b=host", "b=192.0.2.2:1"] {
+            assert!(parse_peer(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod defaults;
 mod echo;
+mod keys;
 mod parts;
 mod problems;
 mod process;

@@ -57,6 +57,7 @@ const OUTBOX: usize = 128;
 pub struct Announcer {
     mac: MacAddr,
     siblings: Vec<MacAddr>,
+    friends: Vec<MacAddr>,
     link: bool,
     vips: HashMap<IpAddr, Vip>,
     /// One entry for each VIP: when it is next announced.
@@ -148,6 +149,7 @@ impl Announcer {
         Self {
             mac,
             siblings: Vec::new(),
+            friends: Vec::new(),
             link: false,
             vips: HashMap::new(),
             due: BinaryHeap::new(),
@@ -211,6 +213,20 @@ impl Announcer {
     /// Notes the hardware addresses of this machine's other interfaces, which claim nothing against us.
     pub fn set_siblings(&mut self, siblings: Vec<MacAddr>) {
         self.siblings = siblings;
+    }
+
+    /// Notes the hardware addresses of other members, with whom heartbeats settle who announces what.
+    pub fn set_friends(&mut self, friends: Vec<MacAddr>) {
+        self.friends = friends;
+    }
+
+    /// Announces `vip` from the beginning: somebody else has just given it up.
+    pub fn refresh(&mut self, vip: IpAddr, now: Instant) {
+        if let Some(state) = self.vips.get_mut(&vip) {
+            state.since = now;
+            self.due.retain(|Reverse((_, other))| *other != vip);
+            self.due.push(Reverse((now, vip)));
+        }
     }
 
     /// The next moment there is something to send; `None` while idle.
@@ -308,6 +324,9 @@ impl Announcer {
     ///
     /// Source: RFC 5227 §2.4 (b).
     fn contest(&mut self, vip: IpAddr, mac: MacAddr, now: Instant) -> Heard {
+        if self.friends.contains(&mac) {
+            return Heard::Ignored;
+        }
         let state = self.vips.get_mut(&vip);
         let quiet = |at: Instant| now.saturating_duration_since(at) < DEFEND_INTERVAL;
         let defended = match state {

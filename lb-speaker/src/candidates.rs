@@ -6,12 +6,13 @@
 //!
 //! Pure. Source: `MetalLB` `speaker/layer2_controller.go`; KEP-1143 (the exclude label).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use config::object::ObjectName;
 use config::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::Endpoint;
 
 use crate::claim::PREFIXES;
 use crate::members::Eligible;
@@ -21,21 +22,39 @@ pub const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balance
 /// The node that shall announce a Service's addresses if it can.
 pub const PREFER: &str = "preferred-node";
 
-/// Who may own the addresses of `service`; any member when the snapshot knows no nodes.
-#[must_use]
-pub fn eligible(snapshot: &Snapshot, name: &ObjectName, service: &Service) -> Eligible {
-    let mut nodes = usable(snapshot);
-    let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
-    if policy == Some("Local") {
-        let serving = serving(snapshot, name);
-        nodes = Some(match nodes {
-            Some(usable) => usable.intersection(&serving).cloned().collect(),
-            None => serving,
-        });
+/// Nodes by name.
+type Nodes = BTreeSet<Arc<str>>;
+
+/// What a snapshot says of nodes, read once for all Services.
+#[derive(Debug)]
+pub struct Candidates {
+    usable: Option<Arc<Nodes>>,
+    /// The nodes with a ready endpoint, by namespace and name of the Service.
+    serving: HashMap<ObjectName, Nodes>,
+}
+
+impl Candidates {
+    /// Reads nodes and endpoints.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self { usable: usable(snapshot).map(Arc::new), serving: serving(snapshot) }
     }
-    let annotations = service.metadata.annotations.as_ref();
-    let preferred = PREFIXES.iter().find_map(|prefix| annotations?.get(&format!("{prefix}/{PREFER}")));
-    Eligible { nodes, preferred: preferred.map(|node| node.as_str().into()) }
+
+    /// Who may own the addresses of `service`; any member when the snapshot knows no nodes.
+    #[must_use]
+    pub fn eligible(&self, name: &ObjectName, service: &Service) -> Eligible {
+        let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
+        let nodes = if policy == Some("Local") {
+            let serving = self.serving.get(name).cloned().unwrap_or_default();
+            let both = |usable: &Arc<Nodes>| usable.intersection(&serving).cloned().collect();
+            Some(Arc::new(self.usable.as_ref().map_or_else(|| serving.clone(), both)))
+        } else {
+            self.usable.clone()
+        };
+        let annotations = service.metadata.annotations.as_ref();
+        let preferred = PREFIXES.iter().find_map(|prefix| annotations?.get(&format!("{prefix}/{PREFER}")));
+        Eligible { nodes, preferred: preferred.map(|node| node.as_str().into()) }
+    }
 }
 
 /// The nodes in the network; all of them when none is, since an address on a doubtful node beats none.
@@ -55,21 +74,24 @@ fn is_usable(node: &Node) -> bool {
     !excluded && conditions.into_iter().all(|it| it.type_ != "NetworkUnavailable" || it.status != "True")
 }
 
-/// The nodes with a ready endpoint of this Service; a missing `ready` means yes (KEP-752).
-fn serving(snapshot: &Snapshot, name: &ObjectName) -> BTreeSet<Arc<str>> {
-    let ours = snapshot.endpoint_slices.iter().filter(|(slice_name, slice)| {
-        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
-        slice_name.namespace == name.namespace && service.is_some_and(|service| **service == *name.name)
-    });
-    let endpoints = ours.flat_map(|(_, slice)| slice.endpoints.iter());
-    let ready = endpoints.filter(|endpoint| endpoint.conditions.as_ref().and_then(|it| it.ready).unwrap_or(true));
-    ready.filter_map(|endpoint| endpoint.node_name.as_deref()).map(Arc::from).collect()
+/// The nodes with a ready endpoint, for each Service; a missing `ready` means yes (KEP-752).
+fn serving(snapshot: &Snapshot) -> HashMap<ObjectName, Nodes> {
+    let mut serving: HashMap<_, Nodes> = HashMap::new();
+    for (name, slice) in snapshot.endpoint_slices.iter() {
+        let labels = slice.metadata.labels.as_ref();
+        let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) else { continue };
+        let is_ready = |endpoint: &&Endpoint| endpoint.conditions.as_ref().and_then(|it| it.ready).unwrap_or(true);
+        let nodes = slice.endpoints.iter().filter(is_ready).filter_map(|endpoint| endpoint.node_name.as_deref());
+        let service = ObjectName::new(Arc::clone(&name.namespace), service.as_str());
+        serving.entry(service).or_default().extend(nodes.map(Arc::from));
+    }
+    serving
 }
 
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus, ServiceSpec};
-    use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
+    use k8s_openapi::api::discovery::v1::{EndpointConditions, EndpointSlice};
 
     use super::*;
 
@@ -98,7 +120,7 @@ mod tests {
     fn eligible_nodes(snapshot: &Snapshot, policy: &str) -> Option<Vec<String>> {
         let spec = ServiceSpec { external_traffic_policy: Some(policy.to_owned()), ..ServiceSpec::default() };
         let service = Service { spec: Some(spec), ..Service::default() };
-        let nodes = eligible(snapshot, &ObjectName::new("shop", "web"), &service).nodes?;
+        let nodes = Candidates::of(snapshot).eligible(&ObjectName::new("shop", "web"), &service).nodes?;
         Some(nodes.iter().map(ToString::to_string).collect())
     }
 
@@ -127,7 +149,7 @@ mod tests {
     fn a_node_is_preferred_by_annotation() {
         let mut service = Service::default();
         service.metadata.annotations = Some([("ferrogate.io/preferred-node".to_owned(), "b".to_owned())].into());
-        let found = eligible(&Snapshot::default(), &ObjectName::new("shop", "web"), &service);
+        let found = Candidates::of(&Snapshot::default()).eligible(&ObjectName::new("shop", "web"), &service);
         assert_eq!(found.preferred.as_deref(), Some("b"));
     }
 }

@@ -10,6 +10,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use crate::claim::Family;
+
 /// Ranges of addresses that a filter tells apart.
 pub const MOST_RANGES: usize = 32;
 /// Bytes of a frame that are kept.
@@ -38,6 +40,8 @@ const RETURN: u16 = 0x06;
 
 const ETHER_TYPE_AT: u32 = 12;
 const ARP: u32 = 0x0806;
+const ARP_OPERATION_AT: u32 = 20;
+const ARP_REPLY: u32 = 2;
 const ARP_SENDER_AT: u32 = 28;
 const ARP_TARGET_AT: u32 = 38;
 const IPV6: u32 = 0x86dd;
@@ -121,6 +125,30 @@ pub fn ping6(watched: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
     }
     search(&mut program, IPV6_RECEIVER_AT, &ranges);
     assemble(&program, WHOLE)
+}
+
+/// Lets answers through: ARP with the operation "reply", or neighbour advertisements.
+#[must_use]
+pub fn answers(family: Family) -> Vec<Instruction> {
+    const EVERYTHING: Step = Step::Accept(0, u32::MAX);
+    assemble(&match family {
+        Family::IPv4 => vec![
+            Step::Load(LOAD_HALF, ETHER_TYPE_AT),
+            Step::Require(ARP),
+            Step::Load(LOAD_HALF, ARP_OPERATION_AT),
+            Step::Require(ARP_REPLY),
+            EVERYTHING,
+        ],
+        Family::IPv6 => vec![
+            Step::Load(LOAD_HALF, ETHER_TYPE_AT),
+            Step::Require(IPV6),
+            Step::Load(LOAD_BYTE, NEXT_HEADER_AT),
+            Step::Require(ICMPV6),
+            Step::Load(LOAD_BYTE, TYPE_AT),
+            Step::Require(ADVERTISEMENT),
+            EVERYTHING,
+        ],
+    })
 }
 
 /// The last 32 bits of an address.

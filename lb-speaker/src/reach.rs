@@ -2,8 +2,9 @@
 //!
 //! A VIP belongs on the interfaces whose subnet holds it; interfaces named by the operator replace that rule. The
 //! answer for every address of a plan is a [`Layout`]: VIPs per interface, and a [`Silence`] for each that is on none.
+//! Of those that could be announced here, the ones that another member owns are silenced last, by [`elect`].
 //!
-//! Pure. Where links come from: [`crate::io`]. Who owns a VIP: [`crate::election`].
+//! Pure. Where links come from: [`crate::io`]. Who owns a VIP: [`crate::members`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,8 +12,8 @@ use std::net::IpAddr;
 use config::pool::Protocol;
 use config::report::{VipEntry, VipState};
 
-use crate::election;
 use crate::link::{Link, Unfit};
+use crate::members::View;
 use crate::plan::{Plan, Planned};
 
 /// Why an address is not announced here, for an operator to read.
@@ -34,6 +35,12 @@ pub enum Silence {
     /// Another member owns it.
     #[error("node {owner} announces it")]
     Elsewhere { owner: String },
+    /// Nobody owns it yet.
+    #[error("nobody announces it yet: the speakers are finding out who is there")]
+    Undecided,
+    /// We hear nobody.
+    #[error("this node hears no other node and no gateway, so it announces nothing; check its network")]
+    Isolated,
     /// No raw sockets.
     #[error("not announced: {why}")]
     NoSocket { why: String },
@@ -64,7 +71,7 @@ fn beside(near: &[String]) -> String {
 /// Where everything is announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// The VIPs of each interface, by its number; interfaces without VIPs are not in here.
+    /// The VIPs that each interface could announce, by its number; interfaces without VIPs are not in here.
     pub ports: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// What becomes of each address of the plan: the interfaces it is announced on, or why it is not.
     pub verdicts: BTreeMap<IpAddr, Result<Vec<String>, Silence>>,
@@ -73,10 +80,6 @@ pub struct Layout {
 /// What this node may and must do.
 #[derive(Clone, Copy, Debug)]
 pub struct Standpoint<'a> {
-    /// Its name.
-    pub node: &'a str,
-    /// The live members, this node among them.
-    pub members: &'a [&'a str],
     /// Interfaces named by the operator; empty to choose by subnet.
     pub named: &'a [String],
     /// Why there are no raw sockets; `None` when there are.
@@ -127,8 +130,20 @@ fn silence(planned: &Planned, ip: IpAddr, from: Standpoint<'_>) -> Option<Silenc
     if let Some(why) = from.no_socket {
         return Some(Silence::NoSocket { why: why.to_owned() });
     }
-    let owner = election::owner(ip, from.members).unwrap_or(from.node);
-    (owner != from.node).then(|| Silence::Elsewhere { owner: owner.to_owned() })
+    None
+}
+
+/// Silences what this node could announce and does not own.
+pub fn elect(layout: &mut Layout, members: &View) {
+    for (vip, verdict) in &mut layout.verdicts {
+        if verdict.is_ok() && !members.owned.contains(vip) {
+            *verdict = Err(match members.owners.get(vip) {
+                Some(owner) => Silence::Elsewhere { owner: owner.to_string() },
+                None if members.isolated => Silence::Isolated,
+                None => Silence::Undecided,
+            });
+        }
+    }
 }
 
 /// The interfaces for `vip`: those named, or those on its subnet.

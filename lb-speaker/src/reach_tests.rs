@@ -46,7 +46,7 @@ fn named(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-const HERE: Standpoint<'_> = Standpoint { node: "n", members: &["n"], named: &[], no_socket: None };
+const HERE: Standpoint<'_> = Standpoint { named: &[], no_socket: None };
 
 /// The one entry of a plan: `interface` or `state: reason`.
 fn shown(planned: Planned, links: &[Link], from: Standpoint<'_>) -> String {
@@ -131,11 +131,24 @@ fn an_interface_that_is_down_keeps_its_vips_for_when_it_is_up() {
 
 #[test]
 fn only_the_owner_announces() {
-    // The ranking of 192.0.2.1 is c, a, b: see `election`.
-    let vip = "192.0.2.1".parse().unwrap();
-    for (node, expected) in [("c", "eth0"), ("a", "Assigned: node c announces it")] {
-        let from = Standpoint { node, members: &["a", "b", "c"], ..HERE };
-        assert_eq!(shown(planned(vip), &links(), from), expected);
+    let (vip, plan) = (IpAddr::V4(VIP), plan_of(planned(IpAddr::V4(VIP))));
+    let nobody = View::default();
+    let ours = View { owned: [vip].into(), ..View::default() };
+    let theirs = View { owners: [(vip, "c".into())].into(), ..View::default() };
+    let cut_off = View { isolated: true, ..View::default() };
+    for (view, node, reason) in [
+        (ours, Some("n"), None),
+        (theirs, Some("c"), Some("node c announces it")),
+        (nobody, None, Some("nobody announces it yet")),
+        (cut_off, None, Some("this node hears no other node")),
+    ] {
+        let mut layout = layout(&plan, &links(), HERE);
+        elect(&mut layout, &view);
+        let entry = entries(&plan, &layout, "n").remove(0);
+        assert_eq!(entry.node.as_deref(), node, "{view:?}");
+        assert_eq!(entry.reason.is_some(), reason.is_some(), "{view:?}");
+        assert!(entry.reason.unwrap_or_default().starts_with(reason.unwrap_or_default()), "{view:?}");
+        assert!(layout.ports.values().any(|vips| vips.contains(&vip)), "others are ready to take it over");
     }
 }
 

@@ -24,6 +24,7 @@ mod plan;
 mod references;
 mod retry;
 mod sayings;
+mod shared_secret;
 mod task;
 mod trim;
 mod trouble;
@@ -57,6 +58,8 @@ pub struct ApiOptions {
     pub watch_namespace: Option<String>,
     /// The folder that keeps the last good state for a start while the API server is away; `None` keeps none.
     pub cache: Option<PathBuf>,
+    /// The Secret that speakers sign heartbeats with, made when there is none; `None` does without.
+    pub heartbeat_key: Option<ObjectName>,
     /// Kinds that nobody here has a use for: they are not even asked for.
     pub unread: Vec<Kind>,
     /// The Lease that decides which process writes.
@@ -186,6 +189,7 @@ impl ApiOptions {
             secret_namespaces: None,
             watch_namespace: None,
             cache: None,
+            heartbeat_key: None,
             unread: Vec::new(),
             lease,
             identity,

@@ -20,6 +20,7 @@ use super::lease::Candidate;
 use super::mirror::Mirror;
 use super::named::{Named, Scope};
 use super::sayings::Sayings;
+use super::shared_secret::SharedSecret;
 use super::trouble::Trouble;
 use super::watch::{Change, News, Watcher};
 use super::writer::Writer;
@@ -105,6 +106,11 @@ impl Task {
             leadership,
             stop: stop_lease.clone(),
         };
+        if let Some(name) = options.heartbeat_key {
+            let (connection, cache, stop) = (Arc::clone(&connection), options.cache.clone(), shutdown.clone());
+            let found = outputs.heartbeat_key.clone();
+            tokio::spawn(SharedSecret { connection, name, cache, found, stop }.run());
+        }
         let disk = options.cache.map(|folder| {
             Disk::open(folder, connection.cluster(), options.config_map.clone(), options.timing, Instant::now())
         });

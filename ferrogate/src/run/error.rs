@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use cluster::{ApiError, DirError};
 use ingress::io::IngressError;
 
+use crate::keys::KeyError;
 use crate::parts::PartError;
 
 /// Why the appliance did not start, or ended.
@@ -50,6 +51,9 @@ pub(crate) enum RunError {
     /// Two metrics have one name.
     #[error("metrics cannot be registered, which is a bug; please report it")]
     Metrics(#[from] prometheus::Error),
+    /// Heartbeats cannot be signed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The folder could not be watched.
     #[error(transparent)]
     Source(#[from] DirError),

@@ -7,8 +7,9 @@
 //!                               └─ vips, routes, certificates ────────────^
 //! ```
 //!
-//! Three stages of shutdown: `drain` ends the parts that serve others, `release` lets go of the VIPs once the last request
-//! through them is answered, `stop` ends what all of them rely on until then.
+//! Four stages of shutdown: `drain` hands the VIPs over to other nodes, `left` says that new clients go there and ends
+//! the parts that serve others, `release` ends the speaker once the last request is answered, `stop` ends what all of
+//! them rely on until then.
 #![expect(clippy::disallowed_methods, reason = "the time until ready is logged")]
 
 mod error;
@@ -22,6 +23,7 @@ use config::report::{CertificateEntry, RouteEntry, VipEntry};
 use ingress::io::{Ingress, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
 use lb_speaker::io::SpeakerPorts;
+use lb_speaker::member_metrics::MemberMetrics;
 use lb_speaker::metrics::SpeakerMetrics;
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -34,6 +36,7 @@ pub(crate) use self::error::RunError;
 use self::options::Source;
 use crate::admin::{self, View};
 use crate::cli::{self, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
+use crate::keys::{self, KeyError};
 use crate::parts::{Parts, describe};
 use crate::readiness::Readiness;
 use crate::shutdown::Signals;
@@ -77,8 +80,14 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     tokio::spawn(Signals::listen().map_err(RunError::Signals)?.run(drain.clone()));
     // Everything that may be refused comes first, so that a wrong flag leaves no trace.
     let node = defaults::node_name(setup.process.node_name.as_deref());
-    let source = Source::of(&setup.source, setup.parts(), &node)?;
+    let company = setup.speaker.as_ref().map(|args| &args.company);
+    let key_file = company.and_then(|company| company.heartbeat_key_file.clone());
+    let key = key_file.as_deref().map(keys::read).transpose()?;
+    let source = Source::of(&setup.source, setup.parts(), &node, company.is_some() && key.is_none())?;
     let in_cluster = source.is_cluster();
+    if key.is_none() && !in_cluster && company.is_some_and(|company| !company.peers.is_empty()) {
+        return Err(KeyError::Missing.into());
+    }
     let sockets = Sockets::bind(&setup, in_cluster).await?;
     info!(
         version = cli::VERSION,
@@ -89,9 +98,17 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     let stop = CancellationToken::new();
     let registry = Registry::new();
     let cluster = source.open(&registry, stop.clone()).await?;
+    let heartbeat_keys = match key_file {
+        None => cluster.heartbeat_key.clone(),
+        Some(path) => {
+            let (sender, keys) = watch::channel(key);
+            tokio::spawn(keys::follow(path, sender, stop.clone()));
+            keys
+        }
+    };
     let (outputs, readiness) = (Outputs::default(), Readiness::new());
-    let (served, release) = (CancellationToken::new(), CancellationToken::new());
-    Wiring { started, node, in_cluster, cluster, outputs, readiness, drain, served, release, stop }
+    let stages = Stages { drain, ..Stages::default() };
+    Wiring { started, node, in_cluster, cluster, heartbeat_keys, outputs, readiness, stages, stop }
         .start(setup, sockets, registry)
         .await
 }
@@ -127,18 +144,42 @@ struct Outputs {
     certificates: watch::Sender<Arc<Vec<CertificateEntry>>>,
 }
 
+/// How far shutdown has come.
+#[derive(Clone, Debug, Default)]
+struct Stages {
+    /// It was asked for.
+    drain: CancellationToken,
+    /// Other nodes have the VIPs, or nobody could take them.
+    left: CancellationToken,
+    /// No new clients are to be expected.
+    close: CancellationToken,
+    /// The ingress has ended.
+    served: CancellationToken,
+    /// The VIPs are not needed any more.
+    release: CancellationToken,
+}
+
+impl Stages {
+    /// Closes the doors once new clients go elsewhere, and lets go of the VIPs once nobody is served through them.
+    async fn follow(self) {
+        self.drain.cancelled().await;
+        self.left.cancelled().await;
+        self.close.cancel();
+        self.served.cancelled().await;
+        self.release.cancel();
+    }
+}
+
 /// What the parts are wired to.
 struct Wiring {
     started: Instant,
     node: Arc<str>,
     in_cluster: bool,
     cluster: Cluster,
+    heartbeat_keys: watch::Receiver<Option<Arc<str>>>,
     outputs: Outputs,
     readiness: Readiness,
-    drain: CancellationToken,
-    /// Cancelled by the end of the ingress.
-    served: CancellationToken,
-    release: CancellationToken,
+    stages: Stages,
     stop: CancellationToken,
 }
 
@@ -149,17 +190,19 @@ impl Wiring {
         let mut parts = Parts::default();
         if let Some(args) = &setup.speaker {
             self.speaker(args, &setup.source, &registry, &mut parts)?;
+        } else {
+            self.stages.left.cancel();
         }
         if let Some(data_plane) = sockets.data_plane {
             self.ingress(data_plane, &registry, &mut parts)?;
         } else {
-            self.served.cancel();
+            self.stages.served.cancel();
         }
         if setup.acme {
             self.acme(&mut parts);
         }
         let helpers = self.helpers(&setup, sockets.listeners, sockets.admin, registry);
-        let ended = parts.finished(self.drain.clone(), setup.process.drain_timeout).await;
+        let ended = parts.finished(self.stages.drain.clone(), setup.process.drain_timeout).await;
         self.end(helpers).await;
         Ok(ended?)
     }
@@ -177,11 +220,21 @@ impl Wiring {
             vips: self.outputs.vips.clone(),
             metrics: SpeakerMetrics::register(registry)?,
             leader: is_leader(self.cluster.leadership.clone()),
+            member_metrics: MemberMetrics::register(registry)?,
+            keys: self.heartbeat_keys.clone(),
             ready: self.readiness.part("speaker"),
-            shutdown: self.release.clone(),
+            leave: self.stages.drain.clone(),
+            left: self.stages.left.clone(),
+            shutdown: self.stages.release.clone(),
         };
         let options = options::speaker(args, source, &self.node, self.in_cluster);
-        parts.spawn("speaker", lb_speaker::io::run(options, wires));
+        // Dropped even by a panic: without a speaker nobody hands anything over.
+        let left = self.stages.left.clone().drop_guard();
+        parts.spawn("speaker", async move {
+            let outcome = lb_speaker::io::run(options, wires).await;
+            drop(left);
+            outcome
+        });
         Ok(())
     }
 
@@ -193,10 +246,10 @@ impl Wiring {
             certificates: self.outputs.certificates.clone(),
             metrics: IngressMetrics::register(registry)?,
             ready: self.readiness.part("ingress"),
-            shutdown: self.drain.clone(),
+            shutdown: self.stages.close.clone(),
         };
         // Dropped even by a panic: without an ingress there is no reason to keep the VIPs.
-        let served = self.served.clone().drop_guard();
+        let served = self.stages.served.clone().drop_guard();
         parts.spawn("ingress", async move {
             let outcome = data_plane.run(wires).await;
             drop(served);
@@ -209,7 +262,7 @@ impl Wiring {
         let inputs =
             renewals::Inputs { snapshots: self.cluster.snapshots.clone(), routes: self.outputs.routes.subscribe() };
         let (reports, ready) = (self.cluster.reports.acme.clone(), self.readiness.part("acme"));
-        parts.spawn("acme", renewals::run(inputs, reports, ready, self.drain.clone()));
+        parts.spawn("acme", renewals::run(inputs, reports, ready, self.stages.drain.clone()));
     }
 
     /// What shows and serves the rest; it lives until the parts have ended.
@@ -221,15 +274,15 @@ impl Wiring {
         }
         let publish_service = setup.ingress.as_ref().and_then(|args| args.publish_service.clone());
         let screen = show::Screen { listeners, publish_service, format: setup.process.log_format };
-        helpers.spawn(show::run(self.view(), screen, self.readiness.clone(), self.drain.clone()));
+        helpers.spawn(show::run(self.view(), screen, self.readiness.clone(), self.stages.drain.clone()));
         let served = admin::serve(admin, self.view(), self.readiness.clone(), registry, self.stop.clone());
         helpers.spawn(async move {
             if let Err(error) = served.await {
                 error!(error = describe(&error), "the admin API ended");
             }
         });
-        helpers.spawn(tell(self.started, self.readiness.clone(), self.drain.clone()));
-        helpers.spawn(let_go(self.drain.clone(), self.served.clone(), self.release.clone()));
+        helpers.spawn(tell(self.started, self.readiness.clone(), self.stages.drain.clone()));
+        helpers.spawn(self.stages.clone().follow());
         helpers
     }
 
@@ -266,13 +319,6 @@ fn is_leader(mut leadership: watch::Receiver<Leadership>) -> watch::Receiver<boo
         }
     });
     leader
-}
-
-/// Lets go of the VIPs when it is time to end and nobody is served through them any more.
-async fn let_go(drain: CancellationToken, served: CancellationToken, release: CancellationToken) {
-    drain.cancelled().await;
-    served.cancelled().await;
-    release.cancel();
 }
 
 /// Says once that everything is ready, and tells probes as soon as it drains.

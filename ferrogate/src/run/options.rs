@@ -1,6 +1,9 @@
 //! From flags to the options of each part.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{fmt, fs};
 
 use cluster::{Access, ApiOptions, Cluster, ClusterMetrics, DirOptions};
@@ -8,15 +11,18 @@ use config::object::{Kind, ObjectName};
 use ingress::access;
 use ingress::compile::{CompileOptions, Publish};
 use ingress::io::IngressOptions;
-use lb_speaker::io::{Delivery, SpeakerOptions};
+use lb_speaker::io::{Company, Delivery, Peers, SpeakerOptions};
 use lb_speaker::rate::Rate;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::RunError;
-use crate::cli::{AccessLog, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
+use crate::cli::{AccessLog, CompanyArgs, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
 use crate::defaults;
+
+/// The Secret that heartbeats are signed with.
+const HEARTBEAT_KEY: &str = "ferrogate-heartbeat";
 
 /// Where objects come from.
 #[derive(Clone, Debug)]
@@ -30,8 +36,8 @@ pub(super) enum Source {
 impl Source {
     /// What the flags say; refuses folders that cannot be used.
     ///
-    /// Processes that run the same parts share a Lease: one without a speaker could write no address.
-    pub(super) fn of(args: &SourceArgs, parts: &str, node: &str) -> Result<Self, RunError> {
+    /// `heartbeat_key` asks for the Secret that heartbeats are signed with. Processes that run the same parts share a Lease: one without a speaker could write no address.
+    pub(super) fn of(args: &SourceArgs, parts: &str, node: &str, heartbeat_key: bool) -> Result<Self, RunError> {
         let config_map = ObjectName::new(args.config_namespace.as_str(), args.config_name.as_str());
         let access = match (&args.manifests, &args.kubeconfig) {
             (Some(manifests), _) => {
@@ -51,7 +57,16 @@ impl Source {
         // Ingresses and what belongs to them are read only by who serves them.
         let unread =
             if parts == "-speaker" { vec![Kind::Ingress, Kind::IngressClass, Kind::Secret] } else { Vec::new() };
-        Ok(Self::Api(Box::new(ApiOptions { lease, secret_namespaces, watch_namespace, cache, unread, ..options })))
+        let heartbeat_key = heartbeat_key.then(|| ObjectName::new(lease.namespace.clone(), HEARTBEAT_KEY));
+        Ok(Self::Api(Box::new(ApiOptions {
+            lease,
+            secret_namespaces,
+            watch_namespace,
+            cache,
+            unread,
+            heartbeat_key,
+            ..options
+        })))
     }
 
     /// Starts it.
@@ -130,7 +145,24 @@ pub(super) fn speaker(args: &SpeakerArgs, source: &SourceArgs, node: &str, in_cl
         rate: args.garp_rate.map_or_else(Rate::default, Rate::at_most),
         answer_ping: args.answer_ping,
         plan: args.addresses.plan(&source.config_namespace, &source.config_name),
+        company: company(&args.company, source, in_cluster),
     }
+}
+
+/// With whom VIPs are shared.
+fn company(args: &CompanyArgs, source: &SourceArgs, in_cluster: bool) -> Company {
+    let mut named: BTreeMap<Arc<str>, Vec<SocketAddr>> = BTreeMap::new();
+    for (node, ip) in &args.peers {
+        named.entry(node.as_str().into()).or_default().push((*ip, args.heartbeat_port).into());
+    }
+    let peers = match () {
+        () if !named.is_empty() => Peers::Named(named),
+        () if in_cluster => Peers::Nodes,
+        () if args.heartbeat_key_file.is_some() => Peers::Named(named),
+        () => Peers::None,
+    };
+    let name = format!("{}/{}", source.config_namespace, source.config_name);
+    Company { peers, port: args.heartbeat_port, name, profile: args.failover_profile.into() }
 }
 
 /// The data plane.

@@ -1,8 +1,8 @@
 //! Makes VIPs local, so that listeners on this machine get their packets: adds them to `lo`.
 //!
-//! Each is added as /32 or /128 with a lifetime of [`LIFETIME`] and renewed every [`RENEWAL`] while it is owned: a crash
-//! leaves nothing behind for longer. The kernel then answers ARP for an IPv4 one as well, from the same interface with
-//! the same hardware address; Neighbor Discovery it answers only for addresses of the asked interface. What keeps the
+//! Each is added as /32 or /128 with a lifetime of [`LIFETIME`] and renewed every [`RENEWAL`] while it could be owned: a
+//! crash leaves nothing behind for longer. That the kernel does not answer ARP for an IPv4 one, from now on and after a
+//! crash, is seen to by [`super::sysctl`]; Neighbor Discovery it answers only for addresses of the asked interface. What keeps the
 //! kernel, and others who look for this node's address, from choosing a VIP: scope `host`, and for IPv6 that it is
 //! deprecated from the start (RFC 6724 §5, rule 3). It is not probed for duplicates: `lo` leads to no LAN.
 //!

@@ -20,9 +20,11 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::socket::{Kind, PacketSocket, SNAP_LEN, readable, wait};
-use super::{Delivery, SpeakerOptions, SpeakerPorts, deliver, run};
+use super::{Company, Delivery, Peers, SpeakerOptions, SpeakerPorts, deliver, run};
 use crate::arp::{self, BROADCAST, DropReason, Frame, MacAddr, Operation, ZERO};
 use crate::filter::Instruction;
+use crate::member_metrics::MemberMetrics;
+use crate::members::Profile;
 use crate::metrics::SpeakerMetrics;
 use crate::plan::PlanOptions;
 use crate::rate::Rate;
@@ -209,6 +211,7 @@ impl Node {
         let (shutdown, crash) = (CancellationToken::new(), CancellationToken::new());
         let (ready, is_ready) = oneshot::channel();
         let interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
+        let company = Company { peers: Peers::None, port: 0, name: "a/b".into(), profile: Profile::DEFAULT };
         let options = SpeakerOptions {
             node: "node".into(),
             interfaces,
@@ -216,6 +219,7 @@ impl Node {
             rate: Rate::default(),
             answer_ping: false,
             plan: PlanOptions::default(),
+            company,
         };
         let metrics = SpeakerMetrics::register(&prometheus::Registry::new()).unwrap();
         let ports = SpeakerPorts {
@@ -224,6 +228,10 @@ impl Node {
             vips: vips_to,
             metrics: Arc::clone(&metrics),
             leader: watch::channel(true).1,
+            member_metrics: MemberMetrics::register(&prometheus::Registry::new()).unwrap(),
+            keys: watch::channel(None).1,
+            leave: CancellationToken::new(),
+            left: CancellationToken::new(),
             ready,
             shutdown: shutdown.clone(),
         };

@@ -71,7 +71,7 @@ pub(super) struct Line {
     pub(super) sockets: Sockets,
     /// What it says and answers.
     pub(super) announcer: Announcer,
-    /// The counters of each VIP.
+    /// The counters of each VIP that can be announced here.
     pub(super) counters: HashMap<IpAddr, VipCounters>,
     /// Whether its sockets are of no use any more.
     pub(super) lost: bool,
@@ -86,8 +86,14 @@ impl Line {
         Self { index, sockets, announcer, counters, lost: false, watched: BTreeSet::new() }
     }
 
-    /// Takes over what changed. The filter is widened before anything is said, so that no answer to it is missed.
-    pub(super) fn set(&mut self, port: Port, metrics: &SpeakerMetrics, now: Instant) -> io::Result<()> {
+    /// Takes over what changed; of what can be announced here, what is `owned` is. The filter is widened before anything is said, so that no answer to it is missed.
+    pub(super) fn set(
+        &mut self,
+        port: Port,
+        owned: &BTreeSet<IpAddr>,
+        metrics: &SpeakerMetrics,
+        now: Instant,
+    ) -> io::Result<()> {
         self.counters.retain(|vip, _| port.vips.contains(vip));
         for vip in &port.vips {
             self.counters.entry(*vip).or_insert_with(|| metrics.vip(*vip));
@@ -99,7 +105,7 @@ impl Line {
             self.announcer.set_link(false, now);
         }
         self.announcer.set_link(port.ready, now);
-        self.announcer.set_owned(&port.vips, now);
+        self.announcer.set_owned(&port.vips.intersection(owned).copied().collect(), now);
         self.watched = port.vips;
         filtered
     }

@@ -1,7 +1,7 @@
 //! The interfaces of this machine, by netlink: read whole after every event.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
@@ -10,7 +10,8 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use super::routes;
@@ -87,6 +88,15 @@ impl Links {
         routes::gateways(&self.handle).await
     }
 
+    /// The gateway of the default route, if it leads through an interface that may announce; `None` if there is none.
+    pub(super) async fn gateway(&self, links: &[Link]) -> Option<IpAddr> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<RouteMessage> = self.handle.route().get(all).execute().try_collect().await.ok()?;
+        let fit = |index: u32| links.iter().any(|link| link.index == index && link.unfit.is_none());
+        let default = routes.iter().filter(|route| route.header.destination_prefix_length == 0);
+        default.filter_map(next_hop).find(|(index, _)| fit(*index)).map(|(_, gateway)| gateway)
+    }
+
     /// The handle for other requests.
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()
@@ -140,6 +150,17 @@ fn news(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<News> {
 
 fn is_ready(flags: LinkFlags) -> bool {
     flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+}
+
+/// The interface and the address that a route leads through.
+fn next_hop(route: &RouteMessage) -> Option<(u32, IpAddr)> {
+    let index =
+        route.attributes.iter().find_map(|it| if let RouteAttribute::Oif(index) = it { Some(*index) } else { None });
+    let gateway = route.attributes.iter().find_map(|it| match it {
+        RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        _ => None,
+    });
+    Some((index?, gateway?))
 }
 
 /// The subnet that an address is in; a link-local one is on every interface and tells nothing.

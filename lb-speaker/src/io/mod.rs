@@ -3,28 +3,37 @@
 //! ```text
 //! snapshots ──> plan ──────┐
 //! links (netlink) ─────────┼──> layout ──> lo (deliver), groups ──> thread (responder) <──> packet sockets
-//! privilege ───────────────┘       └────> report, entries, metrics
+//! privilege ───────────────┘       │                                  ^ Gain, Lose
+//!                                  ├──> world ──> heartbeat thread (heartbeats) <──> UDP, answers by ARP and NDP
+//!                                  │                                  │ View
+//!                                  └────> report, entries, metrics <──┘
 //! ```
 //!
-//! The control plane is this one task; frames are handled by a thread of their own, so that nothing here delays an
-//! answer.
+//! The control plane is this one task; frames and heartbeats are handled by threads of their own, so that nothing here
+//! delays an answer or a take-over: neither the API nor this task is on its path.
 
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
+mod asker;
 mod deliver;
 mod echo;
 mod groups;
+mod heartbeats;
 #[cfg(test)]
 mod lan_tests;
 mod line;
 mod links;
+mod mail;
 mod prober;
 mod responder;
 mod routes;
 mod settings;
 mod socket;
 mod speaker;
+mod sysctl;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::report::{Report, VipEntry};
@@ -32,6 +41,8 @@ use config::snapshot::Snapshot;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::member_metrics::MemberMetrics;
+use crate::members::Profile;
 use crate::metrics::SpeakerMetrics;
 use crate::plan::PlanOptions;
 use crate::rate::Rate;
@@ -51,6 +62,32 @@ pub struct SpeakerOptions {
     pub answer_ping: bool,
     /// What the plan depends on.
     pub plan: PlanOptions,
+    /// With whom VIPs are shared.
+    pub company: Company,
+}
+
+/// With whom VIPs are shared.
+#[derive(Clone, Debug)]
+pub struct Company {
+    /// Who the others are.
+    pub peers: Peers,
+    /// The UDP port of heartbeats, of all members.
+    pub port: u16,
+    /// What tells this group of members from others that have the same key.
+    pub name: String,
+    /// How fast failures are found.
+    pub profile: Profile,
+}
+
+/// Who the other members are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// There are none, and no port is opened.
+    None,
+    /// The nodes of the cluster, at their internal addresses.
+    Nodes,
+    /// These, and whoever is heard on the announcing interfaces with our key.
+    Named(BTreeMap<Arc<str>, Vec<SocketAddr>>),
 }
 
 /// How packets for a VIP find their listener on this machine.
@@ -75,6 +112,14 @@ pub struct SpeakerPorts {
     pub metrics: Arc<SpeakerMetrics>,
     /// Whether this process writes what is reported; only then are addresses probed before they are given.
     pub leader: watch::Receiver<bool>,
+    /// What is counted of members.
+    pub member_metrics: Arc<MemberMetrics>,
+    /// The secrets that heartbeats are signed with, one a line, the first of them signs; `None` until they are known.
+    pub keys: watch::Receiver<Option<Arc<str>>>,
+    /// Asks to hand every VIP over to other members.
+    pub leave: CancellationToken,
+    /// Told once they have them, or nobody could take them.
+    pub left: CancellationToken,
     /// Told once the first snapshot is dealt with and sockets are open.
     pub ready: oneshot::Sender<()>,
     /// Ends the speaker.
@@ -90,8 +135,17 @@ pub enum SpeakerError {
     /// The kernel does not tell about interfaces.
     #[error("cannot open a netlink socket; allow AF_NETLINK in the sandbox this runs in")]
     Netlink(#[source] std::io::Error),
-    /// That thread ended.
-    #[error("the thread that answers ARP and Neighbor Discovery ended unexpectedly; this is a bug")]
+    /// The heartbeats could not be started.
+    #[error("cannot open UDP port {port} for heartbeats; choose another with --heartbeat-port, the same on all nodes")]
+    Heartbeats {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread ended.
+    #[error("a thread of the speaker ended unexpectedly; this is a bug")]
     ThreadEnded,
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Port {
     pub(super) bounced: bool,
     /// The hardware addresses of this machine's other interfaces.
     pub(super) siblings: Vec<MacAddr>,
-    /// The VIPs.
+    /// The VIPs that can be announced here; those of them that this member owns are.
     pub(super) vips: BTreeSet<IpAddr>,
     /// Its sockets, given with the first table that has the interface.
     pub(super) sockets: Option<Sockets>,
@@ -67,41 +67,73 @@ pub(super) enum Notice {
     },
 }
 
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// What can be announced, and where.
+    Table(Vec<Port>),
+    /// This member owns a VIP now.
+    Gain(IpAddr),
+    /// It does not any more.
+    Lose(IpAddr),
+    /// Another member thought it had it.
+    Refresh(IpAddr),
+    /// The hardware addresses of other members.
+    Friends(Vec<MacAddr>),
+    /// It is over.
+    Stop,
+}
+
 /// The handle on the thread; dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Responder {
-    tables: Option<mpsc::Sender<Vec<Port>>>,
-    waker: Waker,
+    remote: Remote,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Tells the thread what to do.
+#[derive(Debug)]
+pub(super) struct Remote {
+    orders: mpsc::Sender<Order>,
+    waker: Waker,
+}
+
+impl Remote {
+    /// The thread does it within microseconds.
+    pub(super) fn tell(&self, order: Order) {
+        // A thread that is gone is noticed by its notices ending.
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
 }
 
 impl Responder {
     /// Starts the thread with nothing to announce.
     pub(super) fn start(metrics: Arc<SpeakerMetrics>, pace: Flow) -> io::Result<(Self, notices::Receiver<Notice>)> {
-        let (tables, inbox) = mpsc::channel();
+        let (orders, inbox) = mpsc::channel();
         let (notify, notices) = notices::channel(NOTICES);
         let waker = Waker::new()?;
         let bell = waker.try_clone()?;
         let thread = std::thread::Builder::new()
             .name("announcer".to_owned())
             .spawn(move || Loop::new(metrics, notify, bell, pace).run(&inbox))?;
-        Ok((Self { tables: Some(tables), waker, thread: Some(thread) }, notices))
+        Ok((Self { remote: Remote { orders, waker }, thread: Some(thread) }, notices))
     }
 
-    /// Replaces what is announced.
+    /// Replaces what can be announced.
     pub(super) fn set(&self, table: Vec<Port>) {
-        if let Some(tables) = &self.tables {
-            // A thread that is gone is noticed by its notices ending.
-            let _ = tables.send(table);
-        }
-        self.waker.wake();
+        self.remote.tell(Order::Table(table));
+    }
+
+    /// A handle for who decides what is owned.
+    pub(super) fn remote(&self) -> io::Result<Remote> {
+        Ok(Remote { orders: self.remote.orders.clone(), waker: self.remote.waker.try_clone()? })
     }
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.tables = None;
-        self.waker.wake();
+        self.remote.tell(Order::Stop);
         if let Some(thread) = self.thread.take() {
             // That it panicked was noticed by its notices ending.
             let _ = thread.join();
@@ -114,6 +146,9 @@ struct Loop {
     /// How fast each interface announces.
     pace: Flow,
     lines: Vec<Line>,
+    /// What this member owns, whether or not it can be announced.
+    owned: BTreeSet<IpAddr>,
+    friends: Vec<MacAddr>,
     polled: Vec<libc::pollfd>,
     bell: Waker,
     notify: notices::Sender<Notice>,
@@ -128,6 +163,8 @@ impl Loop {
         Self {
             pace,
             lines: Vec::new(),
+            owned: BTreeSet::new(),
+            friends: Vec::new(),
             polled: Vec::new(),
             bell,
             notify,
@@ -139,7 +176,7 @@ impl Loop {
     }
 
     /// Until the handle is dropped.
-    fn run(mut self, inbox: &mpsc::Receiver<Vec<Port>>) {
+    fn run(mut self, inbox: &mpsc::Receiver<Order>) {
         if let Err(error) = socket::make_realtime() {
             self.tell(Notice::NotRealtime(error));
         }
@@ -156,12 +193,11 @@ impl Loop {
                 self.bell.clear();
                 loop {
                     match inbox.try_recv() {
-                        Ok(table) => self.set(table),
+                        Ok(Order::Stop) | Err(mpsc::TryRecvError::Disconnected) => return,
+                        Ok(order) => self.obey(order),
                         Err(mpsc::TryRecvError::Empty) => break,
-                        Err(mpsc::TryRecvError::Disconnected) => return,
                     }
                 }
-                self.watch();
             } else {
                 self.receive();
             }
@@ -175,17 +211,44 @@ impl Loop {
         self.polled.extend(self.lines.iter().flat_map(Line::polled));
     }
 
-    /// Takes over a table: new interfaces with their sockets, known ones with what changed, no others.
-    fn set(&mut self, table: Vec<Port>) {
+    fn obey(&mut self, order: Order) {
         let now = Instant::now();
+        match order {
+            Order::Table(table) => {
+                self.set(table, now);
+                self.watch();
+            }
+            Order::Gain(vip) => {
+                self.owned.insert(vip);
+                let lines = self.lines.iter_mut().filter(|line| line.counters.contains_key(&vip));
+                lines.for_each(|line| line.announcer.gain(vip, now));
+                self.send_due();
+            }
+            Order::Lose(vip) => {
+                self.owned.remove(&vip);
+                self.lines.iter_mut().for_each(|line| line.announcer.lose(vip));
+            }
+            Order::Refresh(vip) => self.lines.iter_mut().for_each(|line| line.announcer.refresh(vip, now)),
+            Order::Friends(friends) => {
+                self.lines.iter_mut().for_each(|line| line.announcer.set_friends(friends.clone()));
+                self.friends = friends;
+            }
+            Order::Stop => {}
+        }
+    }
+
+    /// Takes over a table: new interfaces with their sockets, known ones with what changed, no others.
+    fn set(&mut self, table: Vec<Port>, now: Instant) {
         self.lines.retain(|line| table.iter().any(|port| port.index == line.index));
         for mut port in table {
             if let Some(sockets) = port.sockets.take() {
                 self.lines.retain(|line| line.index != port.index);
-                self.lines.push(Line::new(port.index, port.mac, sockets, self.pace));
+                let mut line = Line::new(port.index, port.mac, sockets, self.pace);
+                line.announcer.set_friends(self.friends.clone());
+                self.lines.push(line);
             }
             let Some(at) = self.lines.iter().position(|line| line.index == port.index) else { continue };
-            if let Err(error) = self.lines[at].set(port, &self.metrics, now) {
+            if let Err(error) = self.lines[at].set(port, &self.owned, &self.metrics, now) {
                 self.failed(at, error);
             }
         }

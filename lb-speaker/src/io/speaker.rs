@@ -10,22 +10,28 @@ use config::diagnostic::{Problem, Severity};
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::report::{Event, Report, VipEntry, VipState};
 use config::snapshot::Snapshot;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::asker::Line;
 use super::deliver::{self, Deliverer};
 use super::echo::{self, Echo};
 use super::groups::Groups;
+use super::heartbeats::{Heartbeats, Identity, Told};
 use super::line::Sockets;
 use super::links::Links;
 use super::prober::{Inquiry, Prober};
 use super::responder::{Notice, Port, Responder};
 use super::settings;
 use super::socket::PacketSocket;
-use super::{Delivery, SpeakerError, SpeakerOptions, SpeakerPorts};
+use super::sysctl::ArpIgnore;
+use super::{Delivery, Peers, SpeakerError, SpeakerOptions, SpeakerPorts};
 use crate::announcer::DEFEND_INTERVAL;
 use crate::arp::{MacAddr, ZERO};
+use crate::claim::Family;
+use crate::heartbeat::Keyring;
 use crate::link::{self, Link};
+use crate::members::{View, World};
 use crate::metrics::Announced;
 use crate::plan::{Plan, Planner};
 use crate::probation;
@@ -33,6 +39,10 @@ use crate::probe::Findings;
 use crate::reach::{self, Layout, Silence, Standpoint};
 use crate::reserved::Lan;
 use crate::traps;
+use crate::world;
+
+/// How long others may take to take over, at least.
+const LEAVING: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The speaker's state: what it was told, and what it has open.
 pub(super) struct Speaker {
@@ -45,6 +55,13 @@ pub(super) struct Speaker {
     prober: Prober,
     /// Answers ping, where that is wanted and nobody else does.
     echo: Option<Echo>,
+    arp_ignore: ArpIgnore,
+    /// Whether VIPs may be on `lo` before they are ours, since the kernel does not answer for them.
+    strict: bool,
+    /// Ends before the thread that it tells what to announce.
+    heartbeats: Heartbeats,
+    members: watch::Receiver<Arc<View>>,
+    leaving: Leaving,
     responder: Responder,
     notices: mpsc::Receiver<Notice>,
     /// Why there are no raw sockets; `None` when there are.
@@ -58,6 +75,8 @@ pub(super) struct Speaker {
     snapshot: Option<Arc<Snapshot>>,
     planner: Planner,
     plan: Plan,
+    /// Where everything could be announced.
+    layout: Layout,
     /// Who else claims our VIPs, and when that was heard last.
     rivals: BTreeMap<IpAddr, (MacAddr, Instant)>,
     /// Named interfaces that were said to be missing.
@@ -66,11 +85,34 @@ pub(super) struct Speaker {
     retry: bool,
 }
 
+/// How far handing over has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Others are asked to take over, until then at most.
+    Until(Instant),
+    Done,
+}
+
+impl Leaving {
+    /// Waits until no more is to be expected.
+    async fn over(self) {
+        match self {
+            Self::Until(moment) => tokio::time::sleep_until(moment.into()).await,
+            Self::No | Self::Done => std::future::pending().await,
+        }
+    }
+}
+
 /// What woke the task.
 enum Woken {
     Snapshot,
     Links,
     Notice(Notice),
+    Members,
+    Keys,
+    Leave,
+    Left,
     Timer,
 }
 
@@ -86,6 +128,12 @@ impl Speaker {
         let prober = Prober::start(options.rate.probes).map_err(SpeakerError::Thread)?;
         let wants_echo = options.answer_ping && options.deliver == Delivery::Kernel;
         let echo = wants_echo.then(Echo::start).transpose().map_err(SpeakerError::Thread)?;
+        let company = &options.company;
+        let port = (company.peers != Peers::None).then_some(company.port);
+        let identity = Identity { node: options.node.as_str().into(), profile: company.profile, port };
+        let announce = responder.remote().map_err(SpeakerError::Thread)?;
+        let (heartbeats, members) = Heartbeats::start(identity, announce, Arc::clone(&ports.member_metrics))
+            .map_err(|source| SpeakerError::Heartbeats { port: company.port, source })?;
         let no_socket = PacketSocket::permitted().err().map(|error| explain(&error));
         if let Some(why) = &no_socket {
             tracing::warn!("VIPs are given but not announced on the network: {why}");
@@ -99,6 +147,11 @@ impl Speaker {
             groups: Groups::default(),
             prober,
             echo,
+            arp_ignore: ArpIgnore::default(),
+            strict: true,
+            heartbeats,
+            members,
+            leaving: Leaving::No,
             responder,
             notices,
             no_socket,
@@ -109,6 +162,7 @@ impl Speaker {
             snapshot: None,
             planner: Planner::default(),
             plan: Plan::default(),
+            layout: Layout::default(),
             rivals: BTreeMap::new(),
             missing: BTreeSet::new(),
             retry: false,
@@ -119,18 +173,24 @@ impl Speaker {
     pub(super) async fn run(mut self) -> Result<(), SpeakerError> {
         let mut timer = tokio::time::interval(deliver::RENEWAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let shutdown = self.ports.shutdown.clone();
+        let (shutdown, leave) = (self.ports.shutdown.clone(), self.ports.leave.clone());
         self.read_links().await;
         self.ports.snapshots.mark_changed();
+        self.ports.keys.mark_changed();
         loop {
+            let leaving = self.leaving;
             let woken = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                () = leave.cancelled(), if leaving == Leaving::No => Woken::Leave,
                 () = self.links.changed() => Woken::Links,
                 notice = self.notices.recv() => Woken::Notice(notice.ok_or(SpeakerError::ThreadEnded)?),
+                changed = self.members.changed() => changed.map(|()| Woken::Members).map_err(|_| SpeakerError::ThreadEnded)?,
                 Ok(()) = self.ports.snapshots.changed() => Woken::Snapshot,
                 Ok(()) = self.ports.leader.changed() => Woken::Snapshot,
                 () = self.prober.changed() => Woken::Snapshot,
+                Ok(()) = self.ports.keys.changed() => Woken::Keys,
+                () = leaving.over() => Woken::Left,
                 _ = timer.tick() => Woken::Timer,
             };
             match woken {
@@ -140,6 +200,23 @@ impl Speaker {
                     self.plan();
                 }
                 Woken::Notice(notice) => self.take_notice(notice),
+                Woken::Members => {
+                    self.take_members().await;
+                    continue;
+                }
+                Woken::Keys => {
+                    self.take_keys();
+                    continue;
+                }
+                Woken::Leave => {
+                    self.leave();
+                    continue;
+                }
+                Woken::Left => {
+                    self.leaving = Leaving::Done;
+                    self.ports.left.cancel();
+                    continue;
+                }
                 Woken::Timer if !self.is_time_to_act() => continue,
                 Woken::Timer => {}
             }
@@ -152,11 +229,13 @@ impl Speaker {
     }
 
     /// Stops answering, then takes VIPs off `lo`.
-    async fn stop(self) {
+    async fn stop(mut self) {
+        drop(self.heartbeats);
         drop(self.responder);
         if let Some(mut deliverer) = self.deliverer {
             deliverer.withdraw().await;
         }
+        self.arp_ignore.restore();
         self.ports.metrics.set_announced(BTreeSet::new());
     }
 
@@ -200,7 +279,10 @@ impl Speaker {
 
     async fn read_links(&mut self) {
         match self.links.read().await {
-            Ok(links) => self.found = links,
+            Ok(links) => {
+                self.found = links;
+                self.heartbeats.tell(Told::Gateway(self.links.gateway(&self.found).await));
+            }
             Err(error) => tracing::warn!(%error, "cannot read the network interfaces; using what was read before"),
         }
         match self.links.gateways().await {
@@ -246,27 +328,112 @@ impl Speaker {
 
     /// Makes the world match the plan, and tells what it is like.
     async fn apply(&mut self) {
-        let mut layout = self.layout();
-        if let Some(deliverer) = &mut self.deliverer {
-            let wanted = layout.ports.values().flatten().copied().collect();
-            for (vip, why) in deliverer.keep(&wanted).await {
-                withhold(&mut layout, vip, &Silence::NotDelivered { why });
-            }
-        }
+        let no_socket = self.no_socket.as_deref();
+        let from = Standpoint { named: &self.options.interfaces, no_socket };
+        self.layout = reach::layout(&self.plan, &self.found, from);
+        self.deliver().await;
+        let mut layout = std::mem::take(&mut self.layout);
         self.announce(&mut layout);
-        self.answer_ping(&layout);
-        self.publish(&layout);
+        self.layout = layout;
+        self.inform();
+        self.publish();
         if let Some(ready) = self.ready.take() {
             // Whoever waited may have given up.
             let _ = ready.send(());
         }
     }
 
-    fn layout(&self) -> Layout {
-        let node = self.options.node.as_str();
-        let no_socket = self.no_socket.as_deref();
-        let from = Standpoint { node, members: &[node], named: &self.options.interfaces, no_socket };
-        reach::layout(&self.plan, &self.found, from)
+    /// Puts VIPs on `lo`: all that could become ours, so that a take-over need not wait for it.
+    async fn deliver(&mut self) {
+        let Some(deliverer) = &mut self.deliverer else { return };
+        let named = |index| self.found.iter().find(move |link| link.index == index);
+        let ignores = self.layout.ports.keys().filter_map(|index| named(*index));
+        let mut refused = ignores.filter_map(|link| Some((link, self.arp_ignore.ensure(&link.name).err()?)));
+        let refused = refused.next();
+        if let Some((link, error)) =
+            refused.as_ref().filter(|_| self.strict && self.options.company.peers != Peers::None)
+        {
+            tracing::warn!(
+                interface = link.name, %error,
+                "the kernel may answer ARP for VIPs of other nodes: they are added to lo at take-over only, which is \
+                 slower; set net.ipv4.conf.{}.arp_ignore=1", link.name
+            );
+        }
+        self.strict = refused.is_none();
+        let owned = Arc::clone(&self.members.borrow());
+        let ours = |vip: &IpAddr| self.strict || owned.owned.contains(vip);
+        let wanted = self.layout.ports.values().flatten().copied().filter(ours).collect();
+        for (vip, why) in deliverer.keep(&wanted).await {
+            withhold(&mut self.layout, vip, &Silence::NotDelivered { why });
+        }
+    }
+
+    /// Tells the heartbeat thread what the cluster is like.
+    fn inform(&mut self) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let (mut peers, port) = (BTreeMap::new(), self.options.company.port);
+        let mut configured = BTreeSet::from([Arc::from(self.options.node.as_str())]);
+        match &self.options.company.peers {
+            Peers::None => {}
+            Peers::Named(named) if named.is_empty() => configured.clear(),
+            Peers::Named(named) => peers.clone_from(named),
+            Peers::Nodes => {
+                let sockets = |ips: Vec<IpAddr>| ips.into_iter().map(|ip| (ip, port).into()).collect();
+                peers = world::node_addresses(snapshot).into_iter().map(|(node, ips)| (node, sockets(ips))).collect();
+                peers.remove(self.options.node.as_str());
+            }
+        }
+        configured.extend(peers.keys().cloned());
+        let lines = self.lines();
+        let world = world::world(snapshot, &self.plan, &self.layout);
+        let macs = lines.iter().map(|line| line.mac.octets()).collect();
+        self.heartbeats.tell(Told::Peers(peers));
+        self.heartbeats.tell(Told::Lines(lines));
+        self.heartbeats.tell(Told::World(Box::new(World { macs, configured, ..world })));
+    }
+
+    /// The interfaces that VIPs are announced on.
+    fn lines(&self) -> Vec<Line> {
+        let lines = self.layout.ports.iter().filter_map(|(index, vips)| {
+            let link = self.found.iter().find(|link| link.index == *index)?;
+            let address =
+                link.subnets.iter().find_map(|net| if let IpAddr::V4(ip) = net.addr() { Some(ip) } else { None });
+            let families = vips.iter().copied().map(Family::of).collect();
+            Some(Line { index: *index, mac: link.mac, address, families })
+        });
+        lines.collect()
+    }
+
+    /// The members settled who owns what.
+    async fn take_members(&mut self) {
+        let view = Arc::clone(&self.members.borrow_and_update());
+        if !self.strict && self.snapshot.is_some() {
+            self.deliver().await;
+        }
+        if self.snapshot.is_some() {
+            self.publish();
+        }
+        let nobody_else = view.alive.len() <= 1;
+        if matches!(self.leaving, Leaving::Until(_)) && view.leaving && (view.owned.is_empty() || nobody_else) {
+            self.leaving = Leaving::Done;
+            self.ports.left.cancel();
+        }
+    }
+
+    fn take_keys(&mut self) {
+        let Some(secrets) = self.ports.keys.borrow_and_update().clone() else { return };
+        if let Some(keys) = Keyring::new(&secrets, &self.options.company.name) {
+            self.heartbeats.tell(Told::Keys(keys));
+        } else {
+            tracing::warn!("the heartbeat key is empty; the one before stays in use");
+        }
+    }
+
+    /// Asks the others to take everything over, and gives up waiting for it after a while.
+    fn leave(&mut self) {
+        let patience = self.options.company.profile.patience() * 2;
+        self.leaving = Leaving::Until(Instant::now() + patience.max(LEAVING));
+        self.heartbeats.tell(Told::Leave);
     }
 
     /// Hands the layout to the responder, with sockets for interfaces that have none.
@@ -324,7 +491,12 @@ impl Speaker {
         echo.set(table);
     }
 
-    fn publish(&self, layout: &Layout) {
+    /// Shows where everything is announced, now that it is settled who owns what.
+    fn publish(&mut self) {
+        let mut layout = self.layout.clone();
+        reach::elect(&mut layout, &self.members.borrow());
+        self.answer_ping(&layout);
+        let layout = &layout;
         let entries = reach::entries(&self.plan, layout, &self.options.node);
         self.ports.metrics.set_announced(self.announced(layout));
         let report = Arc::new(self.report(layout));

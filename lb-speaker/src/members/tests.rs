@@ -2,6 +2,8 @@
 //! names.
 
 use super::*;
+use crate::election;
+use crate::heartbeat::Claim;
 
 /// Random schedules run by [`every_part_of_the_network_ends_with_one_owner`]; `FERROGATE_SCHEDULES` changes it.
 const SCHEDULES: u64 = 100;
@@ -315,7 +317,9 @@ fn an_owner_that_hears_nobody_gives_up_and_is_replaced() {
         let vip = vips()[0];
         let owner = net.owners(vip)[0];
         (0..3).for_each(|at| net.open[at][owner] = at == owner);
-        net.run(250);
+        let took = net.until_moved(vip, owner);
+        assert!(took <= 150, "seed {seed}: {took} ms");
+        net.run(100);
         let owners = net.owners(vip);
         assert!(owners.len() == 1 && owners[0] != owner, "seed {seed}: {owners:?}, it was {owner}");
         assert!(net.nodes[owner].members.isolated(), "seed {seed}");

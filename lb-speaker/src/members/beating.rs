@@ -1,0 +1,120 @@
+//! What is said, to whom, and how often.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::peer::{Peer, Standing};
+use super::{Action, FORGET, LISTED, Members, NEIGHBOURS, SLOW, WARM_UP};
+use crate::heartbeat::{Beat, Claim, Flags, Heard, MAX_HEARD, id};
+
+impl Members {
+    /// Something that everybody should know at once.
+    pub(super) fn changed(&mut self, now: Instant) {
+        self.listing = 4;
+        self.evaluate(now);
+        self.send_all();
+    }
+
+    pub(super) fn send_all(&mut self) {
+        let beat = self.beat(0, true);
+        self.out.push_back(Action::Send(None, Box::new(beat)));
+    }
+
+    /// Beats to the neighbours; who is one no longer is told so a few times.
+    pub(super) fn send_fast(&mut self) {
+        let neighbours = self.neighbours();
+        for name in &neighbours {
+            self.fast.insert(Arc::clone(name), 3);
+        }
+        self.listing = self.listing.saturating_sub(1);
+        let all = self.listing > 0 || self.mine.len() <= LISTED;
+        let targets: Vec<Arc<str>> = self.fast.keys().cloned().collect();
+        for name in targets {
+            let near = neighbours.contains(&name);
+            let interval = if near { self.profile.interval } else { SLOW };
+            let beat = self.beat(u16::try_from(interval.as_millis()).unwrap_or(u16::MAX), all);
+            let left = self.fast.get_mut(&name).map_or(0, |left| {
+                *left -= u8::from(!near);
+                *left
+            });
+            if left == 0 {
+                self.fast.remove(&name);
+            }
+            self.out.push_back(Action::Send(Some(name), Box::new(beat)));
+        }
+        self.call_lost();
+    }
+
+    /// Beats to some that were lost not long ago, four times slower than to neighbours: when a partition heals, two
+    /// owners of a VIP shall not have to wait for the slow beat to hear of each other.
+    fn call_lost(&mut self) {
+        self.calls = self.calls.wrapping_add(1);
+        if self.mine.is_empty() || !self.calls.is_multiple_of(4) {
+            return;
+        }
+        let recent = |peer: &Peer| self.now.saturating_duration_since(peer.heard) < FORGET;
+        let lost = self.peers.iter().filter(|(_, peer)| peer.standing == Standing::Lost && recent(peer));
+        let lost: Vec<Arc<str>> = lost.map(|(name, _)| Arc::clone(name)).take(NEIGHBOURS * 2).collect();
+        for name in lost {
+            let beat = self.beat(0, self.mine.len() <= LISTED);
+            self.out.push_back(Action::Send(Some(name), Box::new(beat)));
+        }
+    }
+
+    /// The peers that we beat fast with: those next to us on the ring, if either side owns something. Until we have
+    /// joined, everybody near.
+    pub(super) fn neighbours(&self) -> BTreeSet<Arc<str>> {
+        let mut ring: Vec<(u64, &Arc<str>)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.standing != Standing::Lost)
+            .map(|(name, _)| (id(name), name))
+            .collect();
+        ring.push((id(&self.me), &self.me));
+        ring.sort_unstable();
+        let at = ring.iter().position(|(_, name)| **name == self.me).unwrap_or(0);
+        let len = ring.len();
+        let near = (1..=NEIGHBOURS.min(len - 1)).flat_map(|step| [(at + step) % len, (at + len - step) % len]);
+        near.map(|at| ring[at].1)
+            .filter(|name| **name != self.me)
+            .filter(|name| !self.mine.is_empty() || self.peers.get(*name).is_some_and(|peer| !peer.owned.is_empty()))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn beat(&mut self, interval: u16, all: bool) -> Beat {
+        self.seq += 1;
+        let now_held = |peer: &Peer| peer.held_until.is_some_and(|until| until > peer.heard);
+        let heard = self.peers.iter().filter(|(_, peer)| peer.is_audible(self.now));
+        let heard: Vec<(&Arc<str>, &Peer)> = heard.collect();
+        // More than one datagram holds are told in turn.
+        let skip =
+            if heard.len() > MAX_HEARD { usize::try_from(self.seq).unwrap_or(0) * MAX_HEARD % heard.len() } else { 0 };
+        let heard = heard.iter().cycle().skip(skip).take(heard.len().min(MAX_HEARD)).map(|(name, peer)| Heard {
+            id: id(name),
+            boot: peer.beat.boot,
+            seq: peer.beat.seq,
+            held: now_held(peer),
+        });
+        let warming = self.now < self.started + WARM_UP;
+        let (stale, outdated) = self.world.stale;
+        let disowned = self.peers.values().flat_map(|peer| peer.owned.keys());
+        let disowned = disowned.filter(|vip| !stale && !self.world.vips.contains_key(vip)).copied().take(64).collect();
+        Beat {
+            node: Arc::clone(&self.me),
+            boot: self.boot,
+            seq: self.seq,
+            interval,
+            misses: self.profile.misses,
+            flags: Flags { leaving: self.leaving, joining: !self.joined, warming, stale, outdated },
+            generation: self.world.generation,
+            macs: self.world.macs.clone(),
+            heard: heard.collect(),
+            owned: all.then(|| self.mine.iter().map(|(vip, epoch)| Claim { vip: *vip, epoch: *epoch }).collect()),
+            unable: self.world.unable.iter().copied().collect(),
+            disowned,
+            silent: self.silent.keys().copied().take(16).collect(),
+        }
+    }
+}
