@@ -24,7 +24,8 @@ pub fn ranking<'a>(vip: IpAddr, members: &[&'a str]) -> Vec<&'a str> {
     ranked
 }
 
-fn score(vip: IpAddr, member: &str) -> [u8; 32] {
+/// Who has the lowest comes first.
+pub(crate) fn score(vip: IpAddr, member: &str) -> [u8; 32] {
     Sha256::new().chain_update(member).chain_update("#").chain_update(vip.to_string()).finalize().into()
 }
 

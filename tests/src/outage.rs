@@ -71,6 +71,22 @@ impl Drop for Echo {
     }
 }
 
+/// Which node answers at a VIP, asked from this namespace; `None` when none does within 200 ms.
+///
+/// # Panics
+/// If a socket cannot be opened there.
+#[must_use]
+pub fn owner(namespace: &Namespace, vip: Ipv4Addr) -> Option<u8> {
+    namespace.enter(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+        socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a time");
+        socket.send_to(&[0; 8], (vip, PORT)).ok()?;
+        let mut answer = [0; 16];
+        let len = socket.recv(&mut answer).ok()?;
+        (len == 9).then_some(answer[8])
+    })
+}
+
 /// Asks a VIP every [`PERIOD`].
 #[derive(Debug)]
 pub struct Probe(Worker<Trace>);

@@ -1,11 +1,13 @@
 //! Who answers for a VIP: when it is claimed, and who of two owners stays.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::peer::{Peer, Standing};
-use super::{Action, Members, PREEMPT_INTERVAL, RANK_DELAY, WARM_UP};
+use super::{Action, Members, PREEMPT_INTERVAL, RANK_DELAY, SURVEYED, WARM_UP};
 use crate::election;
 use crate::heartbeat::MAX_OWNED;
 
@@ -33,41 +35,81 @@ impl Members {
         }
     }
 
-    /// Decides for every VIP whether and when we claim it.
+    /// Decides for every VIP without an owner, or whose owner leaves, whether and when we claim it.
     pub(super) fn evaluate(&mut self, now: Instant) {
         self.revision += 1;
         if self.leaving || self.isolated || !(self.joined || self.is_alone()) {
             return;
         }
         self.joined = true;
+        let settled = self.settled_elsewhere();
         let vips: Vec<IpAddr> = self.world.vips.keys().copied().filter(|vip| !self.mine.contains_key(vip)).collect();
         for vip in vips {
-            for peer in self.peers.values() {
-                let seen = peer.owned.get(&vip).copied().unwrap_or_default();
-                let known = self.epochs.entry(vip).or_default();
-                *known = seen.max(*known);
-            }
-            let orphan_rank = self.rank(vip, false);
-            let wanted = match self.foreign_owner(vip) {
-                None => orphan_rank.map(|rank| now + RANK_DELAY * rank),
-                Some((_, peer)) if peer.beat.flags.leaving => orphan_rank.map(|rank| now + RANK_DELAY * rank),
-                Some((_, peer)) => self.preempts(vip, peer, now),
-            };
-            match wanted {
-                Some(at) => {
-                    let entry = self.pending.entry(vip).or_insert((at, 0));
-                    entry.0 = entry.0.min(at).max(now);
+            if settled.contains(&vip) {
+                if !self.wanted.contains(&vip) {
+                    self.pending.remove(&vip);
                 }
+                continue;
+            }
+            self.wanted.remove(&vip);
+            match self.rank(vip, false) {
+                Some(rank) => self.schedule(vip, now + RANK_DELAY * rank, now),
                 None => drop(self.pending.remove(&vip)),
             }
         }
     }
 
+    /// The VIPs that another member owns and keeps; takes note of every epoch that is told on the way.
+    fn settled_elsewhere(&mut self) -> BTreeSet<IpAddr> {
+        let mut newest: BTreeMap<IpAddr, (u64, bool)> = BTreeMap::new();
+        for peer in self.peers.values() {
+            for (vip, epoch) in &peer.owned {
+                let known = self.epochs.entry(*vip).or_default();
+                *known = epoch.max(known).to_owned();
+                if peer.standing != Standing::Lost {
+                    let stays = !peer.beat.flags.leaving;
+                    let owner = newest.entry(*vip).or_insert((*epoch, stays));
+                    *owner = (*owner).max((*epoch, stays));
+                }
+            }
+        }
+        newest.into_iter().filter(|(_, (_, stays))| *stays).map(|(vip, _)| vip).collect()
+    }
+
+    fn schedule(&mut self, vip: IpAddr, at: Instant, now: Instant) {
+        let entry = self.pending.entry(vip).or_insert((at, 0));
+        entry.0 = entry.0.min(at).max(now);
+    }
+
+    /// Looks whether some of the VIPs that others own should be ours: [`SURVEYED`] at a time, since each of them asks
+    /// for the rank of every member.
+    pub(super) fn survey(&mut self, now: Instant) {
+        let after = self.surveyed.map_or(Bound::Unbounded, Bound::Excluded);
+        let round: Vec<IpAddr> =
+            self.world.vips.range((after, Bound::Unbounded)).take(SURVEYED).map(|it| *it.0).collect();
+        self.surveyed = round.last().copied().filter(|_| round.len() == SURVEYED);
+        for vip in round {
+            match self.preempts(vip, now) {
+                Some(at) => {
+                    self.wanted.insert(vip);
+                    self.schedule(vip, at, now);
+                }
+                None if self.wanted.remove(&vip) => drop(self.pending.remove(&vip)),
+                None => {}
+            }
+        }
+    }
+
     /// When we take `vip` from its living owner; `None` for never.
-    pub(super) fn preempts(&self, vip: IpAddr, owner: &Peer, now: Instant) -> Option<Instant> {
-        let warm = now >= self.started + WARM_UP && self.rank(vip, true) == Some(0);
-        let stale = owner.beat.flags.stale && !owner.beat.flags.outdated;
-        (warm && !stale && !self.world.stale.0).then(|| self.preempted.map_or(now, |at| now.max(at + PREEMPT_INTERVAL)))
+    fn preempts(&self, vip: IpAddr, now: Instant) -> Option<Instant> {
+        if !self.joined || self.leaving || self.isolated || self.world.stale.0 || now < self.started + WARM_UP {
+            return None;
+        }
+        let (_, owner) = self.foreign_owner(vip)?;
+        let flags = owner.beat.flags;
+        let untouchable = flags.leaving || (flags.stale && !flags.outdated);
+        let ours = !untouchable && self.rank(vip, true) == Some(0);
+        ours.then(|| self.preempted.map_or(now, |at| now.max(at + PREEMPT_INTERVAL)))
     }
 
     pub(super) fn claim_due(&mut self, now: Instant) {
@@ -82,6 +124,11 @@ impl Members {
         for vip in due {
             let owner = self.foreign_owner(vip).map(|(_, peer)| peer.beat.flags.leaving);
             let takes = owner == Some(false);
+            if takes && self.preempts(vip, now).is_none() {
+                self.wanted.remove(&vip);
+                self.pending.remove(&vip);
+                continue;
+            }
             if takes && self.preempted.is_some_and(|at| now < at + PREEMPT_INTERVAL) {
                 self.pending.insert(vip, (now + PREEMPT_INTERVAL, 0));
                 continue;
@@ -107,6 +154,7 @@ impl Members {
     pub(super) fn claim(&mut self, vip: IpAddr, now: Instant) -> bool {
         self.revision += 1;
         self.pending.remove(&vip);
+        self.wanted.remove(&vip);
         if self.mine.len() >= MAX_OWNED {
             return false;
         }
@@ -162,14 +210,10 @@ impl Members {
                 && !peer.beat.unable.contains(&vip)
                 && !(preempt && flags.warming && !peer.owned.contains_key(&vip))
         };
-        let candidates = self.peers.iter().filter(fit).map(|(name, peer)| (&**name, peer.beat.flags.stale));
-        let candidates: Vec<(&str, bool)> = candidates.chain([(&*self.me, self.world.stale.0)]).collect();
-        let names: Vec<&str> = candidates.iter().map(|(name, _)| *name).collect();
-        let mut ranked = election::ranking(vip, &names);
         let preferred = eligible.preferred.as_deref();
-        ranked.sort_by_key(|name| {
-            (candidates.iter().any(|(other, stale)| other == name && *stale), Some(*name) != preferred)
-        });
-        ranked.iter().position(|name| *name == &*self.me).and_then(|at| u32::try_from(at).ok())
+        let key = |name: &str, stale: bool| (stale, Some(name) != preferred, election::score(vip, name));
+        let ours = key(&self.me, self.world.stale.0);
+        let before = self.peers.iter().filter(fit).filter(|(name, peer)| key(name, peer.beat.flags.stale) < ours);
+        u32::try_from(before.count()).ok()
     }
 }

@@ -24,6 +24,7 @@ impl Members {
             self.peers.retain(|_, peer| peer.is_alive() || !forgotten(peer));
             self.silent.retain(|_, since| now.saturating_duration_since(*since) < SLOW);
             self.evaluate(now);
+            self.survey(now);
             self.send_all();
         }
         if now >= self.next_beat {

@@ -55,6 +55,8 @@ pub const PREEMPT_INTERVAL: Duration = Duration::from_millis(100);
 pub const WARM_UP: Duration = Duration::from_secs(10);
 /// Time between the beats that go to everybody.
 pub const SLOW: Duration = Duration::from_secs(1);
+/// VIPs of others that are looked at in a second for whether they should be ours: more than may be taken over.
+pub const SURVEYED: usize = 64;
 /// Neighbours on the ring, in each direction.
 pub const NEIGHBOURS: usize = 3;
 /// Owned VIPs that are listed in every beat; more are listed when they change and with the slow beat.
@@ -199,6 +201,10 @@ pub struct Members {
     epochs: BTreeMap<IpAddr, u64>,
     /// When we claim a VIP that nobody else claims first, and how often we asked for it.
     pending: BTreeMap<IpAddr, (Instant, u32)>,
+    /// VIPs that others own and that we are to take from them.
+    wanted: BTreeSet<IpAddr>,
+    /// The last VIP of the last survey; the next one begins behind it.
+    surveyed: Option<IpAddr>,
     seq: u64,
     now: Instant,
     started: Instant,
@@ -234,6 +240,8 @@ impl Members {
             mine: BTreeMap::new(),
             epochs: BTreeMap::new(),
             pending: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            surveyed: None,
             seq: 0,
             now,
             started: now,
