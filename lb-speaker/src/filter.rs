@@ -131,7 +131,7 @@ pub fn ping6(watched: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
 #[must_use]
 pub fn answers(family: Family) -> Vec<Instruction> {
     const EVERYTHING: Step = Step::Accept(0, u32::MAX);
-    assemble(&match family {
+    let program = match family {
         Family::IPv4 => vec![
             Step::Load(LOAD_HALF, ETHER_TYPE_AT),
             Step::Require(ARP),
@@ -148,7 +148,8 @@ pub fn answers(family: Family) -> Vec<Instruction> {
             Step::Require(ADVERTISEMENT),
             EVERYTHING,
         ],
-    })
+    };
+    assemble(&program, SNAP_LEN)
 }
 
 /// The last 32 bits of an address.

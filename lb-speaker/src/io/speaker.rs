@@ -273,7 +273,8 @@ impl Speaker {
         let targets = if *self.ports.leader.borrow() { probation.targets } else { BTreeMap::new() };
         let mac = |index: u32| self.found.iter().find(|link| link.index == index).map(|link| link.mac);
         let targets = targets.into_iter().filter_map(|(index, ips)| Some((index, (mac(index)?, ips)))).collect();
-        let ours = self.found.iter().map(|link| link.mac).filter(|mac| *mac != ZERO).collect();
+        let of_members: Vec<MacAddr> = self.members.borrow().macs.iter().copied().map(MacAddr::from).collect();
+        let ours = self.found.iter().map(|link| link.mac).filter(|mac| *mac != ZERO).chain(of_members).collect();
         self.prober.ask(Inquiry { targets, ours });
     }
 

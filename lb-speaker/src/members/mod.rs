@@ -149,6 +149,8 @@ pub struct View {
     pub alive: BTreeSet<Arc<str>>,
     /// Those that we hear and that do not hear us.
     pub one_way: BTreeSet<Arc<str>>,
+    /// The hardware addresses that the others answer from.
+    pub macs: BTreeSet<[u8; 6]>,
     /// Whether this member has listened for long enough to claim anything.
     pub joined: bool,
     /// Whether it hands everything over.
@@ -309,6 +311,7 @@ impl Members {
             owners: owners.into_iter().map(|(vip, (_, name))| (vip, name)).collect(),
             alive: alive.chain([Arc::clone(&self.me)]).collect(),
             one_way: self.one_way().map(Arc::from).collect(),
+            macs: self.macs().collect(),
             joined: self.joined,
             leaving: self.leaving,
             isolated: self.isolated,
