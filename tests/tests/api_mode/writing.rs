@@ -18,7 +18,7 @@ async fn written(world: &World, statuses: usize, events: usize) {
     let counts = || (world.status_writes(), world.event_writes());
     let check = || if counts() == (statuses, events) { Ok(()) } else { Err(format!("{:?}", counts())) };
     // A thousand of them take their time on a busy machine.
-    within(PATIENCE * 3, "the writes", async || check()).await;
+    within(PATIENCE * 9, "the writes", async || check()).await;
     throughout(Duration::from_millis(700), "silence", async || check()).await;
 }
 
