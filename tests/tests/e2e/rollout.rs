@@ -125,6 +125,9 @@ async fn if_all_endpoints_leave_those_that_still_serve_are_asked(source: Source)
     shop.appliance.answers(HOST, "/", 200, "one").await;
     load.more(100).await;
     // The last one may stay for as long as its Pod is granted.
+    // Each endpoint has a slice of its own, and a cluster tells of one after the other.
+    shop.set(&[(one.address, Leaving), (two.address, Ready)], 1).await;
+    shop.appliance.answers(HOST, "/", 200, "two").await;
     shop.set(&[(one.address, Gone), (two.address, Ready)], 1).await;
     shop.appliance.answers(HOST, "/", 200, "two").await;
     load.more(100).await;
