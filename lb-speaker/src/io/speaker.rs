@@ -268,6 +268,10 @@ impl Speaker {
             let links = reach::candidates(ip, &self.found, &self.options.interfaces).unwrap_or_default();
             links.into_iter().filter(ready).map(|link| link.index).collect()
         };
+        // Each of the named peers gives addresses by itself and would take the others' probes for strangers.
+        if matches!(self.options.company.peers, Peers::Named(_)) {
+            return;
+        }
         let probation = probation::review(&self.plan, findings, ways);
         probation::hold_back(&mut self.plan, &probation.waiting);
         let targets = if *self.ports.leader.borrow() { probation.targets } else { BTreeMap::new() };
