@@ -10,8 +10,10 @@
 //! never backward, a [`pool::PoolName`] never empty.
 
 pub mod annotation;
+pub mod challenge;
 pub mod derived;
 pub mod diagnostic;
+pub mod issuer;
 pub mod legacy;
 pub mod manifest;
 mod names;

@@ -4,6 +4,7 @@
 //! there and writes the difference. The `*Entry` types are the JSON of the admin API, stable and documented.
 
 mod address;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 pub use address::{IngressAddress, IngressAddressError};
+pub use secret::{SecretWrite, data_digest};
 
 use crate::diagnostic::{Problem, Severity};
 use crate::object::{ObjectName, ObjectRef};
@@ -27,6 +29,8 @@ pub struct Report {
     pub services: BTreeMap<ObjectName, ServiceStatus>,
     /// Wanted `status.loadBalancer` of each Ingress of our class, sorted; one with no addresses has its status cleared.
     pub ingresses: BTreeMap<ObjectName, Vec<IngressAddress>>,
+    /// Wanted content of Secrets that are ours; a Secret not in here is left alone.
+    pub secrets: BTreeMap<ObjectName, SecretWrite>,
     /// Events that hold now; each is written once, when it first appears.
     pub events: Vec<Event>,
     /// What this domain found wrong, with places filled in.
@@ -114,6 +118,33 @@ pub struct RouteEntry {
     pub backend: String,
     /// How many endpoints are ready behind it.
     pub endpoints: usize,
+}
+
+/// How one certificate stands that is ordered from a CA, as `GET /api/v1/certificates` shows it under `managed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ManagedEntry {
+    /// The Secret it is kept in.
+    pub secret: ObjectName,
+    /// The Ingress that asks for it.
+    pub ingress: ObjectName,
+    /// Who is to issue it, such as `ClusterIssuer letsencrypt`.
+    pub issuer: String,
+    /// Its names.
+    pub hosts: Vec<String>,
+    /// `valid`, `due`, `ordering`, `waiting` or `refused`.
+    pub state: &'static str,
+    /// Why it is so, for people.
+    pub reason: String,
+    /// What happens next, and for what it waits.
+    pub next_step: Option<String>,
+    /// RFC 3339 moment of the next try or of the renewal.
+    pub next_try: Option<String>,
+    /// RFC 3339 moment at which what is held expires.
+    pub not_after: Option<String>,
+    /// The last failure, in the CA's own words where it has said any.
+    pub error: Option<String>,
+    /// How often ordering failed since it last succeeded.
+    pub failures: u32,
 }
 
 /// One certificate, as `GET /api/v1/certificates` shows it.

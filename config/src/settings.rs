@@ -6,6 +6,12 @@ pub const DEFAULT_CONFIG_MAP: (&str, &str) = ("metallb-system", "config");
 /// The key of that `ConfigMap` under which the configuration text stands.
 pub const CONFIG_MAP_KEY: &str = "config";
 
+/// The key of that `ConfigMap` under which issuers of certificates stand.
+pub const ISSUERS_KEY: &str = "acme";
+
+/// The name of the Secret beside that `ConfigMap` in which accounts and running orders are kept.
+pub const ACME_STATE: &str = "ferrogate-acme";
+
 /// The name of our `IngressClass`.
 pub const INGRESS_CLASS: &str = "ferrogate";
 

@@ -13,7 +13,7 @@ mod overlap;
 mod peers;
 mod pools;
 mod range;
-mod section;
+pub(crate) mod section;
 mod selector;
 
 use std::collections::BTreeMap;

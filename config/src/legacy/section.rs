@@ -10,36 +10,41 @@ use crate::yaml::{Entry, Mark, Node, Resolved, Value, describe};
 
 /// Something wrong with one field.
 #[derive(Clone, Debug)]
-pub(super) struct Finding {
-    pub(super) mark: Mark,
-    pub(super) severity: Severity,
-    pub(super) field: FieldPath,
-    pub(super) message: String,
+pub(crate) struct Finding {
+    pub(crate) mark: Mark,
+    pub(crate) severity: Severity,
+    pub(crate) field: FieldPath,
+    pub(crate) message: String,
 }
 
 /// Everything found so far.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(crate) struct Findings(Vec<Finding>);
 
 impl Findings {
-    pub(super) fn error(&mut self, mark: Mark, field: FieldPath, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, mark: Mark, field: FieldPath, message: impl Into<String>) {
         self.0.push(Finding { mark, severity: Severity::Error, field, message: message.into() });
     }
 
-    pub(super) fn warning(&mut self, mark: Mark, field: FieldPath, message: impl Into<String>) {
+    pub(crate) fn warning(&mut self, mark: Mark, field: FieldPath, message: impl Into<String>) {
         self.0.push(Finding { mark, severity: Severity::Warning, field, message: message.into() });
     }
 
     /// An error at a field.
-    pub(super) fn at(&mut self, field: &Field<'_>, message: impl Into<String>) {
+    pub(crate) fn at(&mut self, field: &Field<'_>, message: impl Into<String>) {
         self.error(field.mark, field.path.clone(), message);
     }
 
-    pub(super) fn has_errors(&self) -> bool {
+    /// Adds all of `other`.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
         self.0.iter().any(is_error)
     }
 
-    pub(super) fn in_order(mut self) -> Vec<Finding> {
+    pub(crate) fn in_order(mut self) -> Vec<Finding> {
         self.0.sort_by_key(|finding| finding.mark);
         self.0
     }
@@ -47,14 +52,14 @@ impl Findings {
 
 /// A field of a section: its value, if it has one that is not null, and where to point.
 #[derive(Clone, Debug)]
-pub(super) struct Field<'t> {
+pub(crate) struct Field<'t> {
     node: Option<&'t Node>,
-    pub(super) mark: Mark,
-    pub(super) path: FieldPath,
+    pub(crate) mark: Mark,
+    pub(crate) path: FieldPath,
 }
 
 impl<'t> Field<'t> {
-    pub(super) fn top(root: &'t Node) -> Self {
+    pub(crate) fn top(root: &'t Node) -> Self {
         Self { node: Some(root), mark: root.mark, path: FieldPath::root() }
     }
 
@@ -63,17 +68,17 @@ impl<'t> Field<'t> {
     }
 
     /// Whether nothing is written.
-    pub(super) fn is_absent(&self) -> bool {
+    pub(crate) fn is_absent(&self) -> bool {
         self.node.is_none_or(Node::is_null)
     }
 
     /// Whether a list is written, empty or not.
-    pub(super) fn is_list(&self) -> bool {
+    pub(crate) fn is_list(&self) -> bool {
         self.node.is_some_and(|node| matches!(node.value, Value::Sequence(_)))
     }
 
     /// The text of a scalar, whatever a reader without expectations would take it for; `None` if nothing is written.
-    pub(super) fn text(&self, findings: &mut Findings) -> Option<&'t str> {
+    pub(crate) fn text(&self, findings: &mut Findings) -> Option<&'t str> {
         match &self.node?.value {
             Value::Scalar(scalar) => Some(&scalar.text),
             _ => self.wrong("text", findings),
@@ -81,12 +86,12 @@ impl<'t> Field<'t> {
     }
 
     /// The text of a scalar, empty if nothing is written; `None` if it is no scalar, which is then reported.
-    pub(super) fn text_or_empty(&self, findings: &mut Findings) -> Option<&'t str> {
+    pub(crate) fn text_or_empty(&self, findings: &mut Findings) -> Option<&'t str> {
         if self.is_absent() { Some("") } else { self.text(findings) }
     }
 
     /// Text that must be there and not be empty.
-    pub(super) fn required(&self, advice: &str, findings: &mut Findings) -> Option<&'t str> {
+    pub(crate) fn required(&self, advice: &str, findings: &mut Findings) -> Option<&'t str> {
         let written = self.node.is_some();
         let text = self.text(findings).filter(|text| !text.is_empty());
         if text.is_none() && (!written || matches!(self.node?.value, Value::Scalar(_))) {
@@ -95,7 +100,7 @@ impl<'t> Field<'t> {
         text
     }
 
-    pub(super) fn boolean(&self, default: bool, findings: &mut Findings) -> bool {
+    pub(crate) fn boolean(&self, default: bool, findings: &mut Findings) -> bool {
         let Some(node) = self.node else { return default };
         match &node.value {
             Value::Scalar(scalar) => match scalar.resolve() {
@@ -109,7 +114,7 @@ impl<'t> Field<'t> {
     }
 
     /// A whole number from `least` to `most`; `None` if nothing, or nothing usable, is written.
-    pub(super) fn number<T>(&self, least: T, most: T, findings: &mut Findings) -> Option<T>
+    pub(crate) fn number<T>(&self, least: T, most: T, findings: &mut Findings) -> Option<T>
     where
         T: Copy + Display + PartialOrd + TryFrom<i128>,
     {
@@ -130,7 +135,7 @@ impl<'t> Field<'t> {
         }
     }
 
-    pub(super) fn items(&self, findings: &mut Findings) -> Vec<Field<'t>> {
+    pub(crate) fn items(&self, findings: &mut Findings) -> Vec<Field<'t>> {
         let Some(node) = self.node.filter(|node| !node.is_null()) else { return Vec::new() };
         let Value::Sequence(items) = &node.value else {
             let _: Option<()> = self.wrong("a list", findings);
@@ -141,7 +146,7 @@ impl<'t> Field<'t> {
     }
 
     /// The fields of a mapping with free keys.
-    pub(super) fn entries(&self, findings: &mut Findings) -> Vec<(&'t str, Field<'t>)> {
+    pub(crate) fn entries(&self, findings: &mut Findings) -> Vec<(&'t str, Field<'t>)> {
         let Some(node) = self.node.filter(|node| !node.is_null()) else { return Vec::new() };
         let Value::Mapping(entries) = &node.value else {
             let _: Option<()> = self.wrong("a mapping", findings);
@@ -152,7 +157,7 @@ impl<'t> Field<'t> {
     }
 
     /// The scalar as written, for a message of the caller's own.
-    pub(super) fn raw(&self) -> Option<(&'t str, Resolved)> {
+    pub(crate) fn raw(&self) -> Option<(&'t str, Resolved)> {
         match &self.node?.value {
             Value::Scalar(scalar) => Some((&scalar.text, scalar.resolve())),
             _ => None,
@@ -178,7 +183,7 @@ impl<'t> Field<'t> {
 
 /// A mapping whose keys are known.
 #[derive(Debug)]
-pub(super) struct Section<'t> {
+pub(crate) struct Section<'t> {
     entries: &'t [Entry],
     mark: Mark,
     path: FieldPath,
@@ -186,7 +191,7 @@ pub(super) struct Section<'t> {
 
 impl<'t> Section<'t> {
     /// Opens the mapping in `field`, refusing keys it does not know; nothing written is an empty mapping.
-    pub(super) fn open(field: &Field<'t>, known: &[&str], findings: &mut Findings) -> Option<Self> {
+    pub(crate) fn open(field: &Field<'t>, known: &[&str], findings: &mut Findings) -> Option<Self> {
         let entries = match field.node.filter(|node| !node.is_null()) {
             None => &[],
             Some(node) => match &node.value {
@@ -201,8 +206,13 @@ impl<'t> Section<'t> {
         Some(Self { entries, mark: field.mark, path: field.path.clone() })
     }
 
+    /// Whether a key of that name is written, with whatever value.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| &*entry.key.text == key)
+    }
+
     /// The field of that name; one that is not written points at the section.
-    pub(super) fn field(&self, key: &str) -> Field<'t> {
+    pub(crate) fn field(&self, key: &str) -> Field<'t> {
         let path = self.path.key(key);
         match self.entries.iter().find(|entry| &*entry.key.text == key) {
             Some(entry) => Field::new(&entry.value, entry.mark(), path),
