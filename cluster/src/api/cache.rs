@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use config::object::{Kind, ObjectName};
+use config::settings::ACME_STATE;
 use config::snapshot::Snapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
@@ -166,7 +167,9 @@ fn text(snapshot: &Snapshot) -> serde_json::Result<String> {
     add(&mut out, snapshot.ingress_classes.values())?;
     add(&mut out, snapshot.namespaces.values())?;
     add(&mut out, snapshot.nodes.values())?;
-    add(&mut out, snapshot.secrets.values())?;
+    // Keys of accounts and of orders are of no use to who cannot write.
+    let kept = snapshot.secrets.iter().filter(|(name, _)| *name.name != *ACME_STATE);
+    add(&mut out, kept.map(|(_, secret)| secret))?;
     add(&mut out, snapshot.services.values())?;
     // JSON is text.
     Ok(String::from_utf8(out).unwrap_or_default())

@@ -248,11 +248,12 @@ impl Mirror {
         }
     }
 
-    /// The version of a Service or Ingress that was heard of last.
+    /// The version of a Service, Ingress or Secret that was heard of last.
     pub(super) fn version(&self, object: &ObjectRef) -> Option<&str> {
         let meta = match object.kind {
             Kind::Service => self.next.services.get(&object.name).map(|object| &object.metadata),
             Kind::Ingress => self.next.ingresses.get(&object.name).map(|object| &object.metadata),
+            Kind::Secret => self.next.secrets.get(&object.name).map(|object| &object.metadata),
             _ => None,
         };
         meta?.resource_version.as_deref()

@@ -37,12 +37,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::object::{Kind, ObjectName};
+use config::settings::ACME_STATE;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Cluster, ClusterMetrics, thread};
 pub use connection::Access;
 use connection::Connection;
-use kinds::{Applied, Source, TLS};
+use kinds::{Applied, Keys, Source, TLS};
 use task::Task;
 
 /// What to read, and as whom to write.
@@ -235,6 +236,9 @@ impl ApiOptions {
             None => sources.push(secrets(within)),
             Some(namespaces) => sources.extend(namespaces.iter().map(|it| secrets(Some(it.as_str().into())))),
         }
+        // Accounts and running orders, with the tokens that every replica answers.
+        let state = ObjectName::new(Arc::clone(&self.config_map.namespace), ACME_STATE);
+        sources.push(Source::secret(&state, Keys::All));
         sources.retain(|source| !self.unread.contains(&source.kind));
         sources
     }

@@ -1,4 +1,4 @@
-//! Follows single Secrets for as long as Ingresses name them.
+//! Follows single Secrets for as long as Ingresses or issuers of certificates name them.
 //!
 //! Secrets of type `kubernetes.io/tls` are read as a collection. Others are nobody's business, unless an Ingress names
 //! one: then that one is asked for, by name.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use config::diagnostic::Problem;
 use config::object::{Kind, ObjectName};
 use config::snapshot::Objects;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::networking::v1::Ingress;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinHandle;
@@ -68,7 +68,7 @@ pub(super) struct Named {
     references: References,
     running: BTreeMap<Arc<Source>, Followed>,
     /// What was looked at last.
-    seen: Option<(Objects<Ingress>, Objects<Secret>)>,
+    seen: Option<(Objects<Ingress>, Objects<ConfigMap>, Objects<Secret>)>,
     refusals: Vec<Problem>,
 }
 
@@ -114,7 +114,8 @@ impl Named {
             let watch = self.watch(Arc::clone(&source));
             self.running.insert(source, Followed { secret, reference, watch });
         }
-        self.seen = Some((Arc::clone(&mirror.next().ingresses), Arc::clone(&mirror.next().secrets)));
+        let next = mirror.next();
+        self.seen = Some((Arc::clone(&next.ingresses), Arc::clone(&next.config_maps), Arc::clone(&next.secrets)));
         changed
     }
 
@@ -134,8 +135,10 @@ impl Named {
 
     fn is_due(&self, mirror: &Mirror) -> bool {
         let next = mirror.next();
-        let same = self.seen.as_ref().is_some_and(|(ingresses, secrets)| {
-            Arc::ptr_eq(ingresses, &next.ingresses) && Arc::ptr_eq(secrets, &next.secrets)
+        let same = self.seen.as_ref().is_some_and(|(ingresses, config_maps, secrets)| {
+            Arc::ptr_eq(ingresses, &next.ingresses)
+                && Arc::ptr_eq(config_maps, &next.config_maps)
+                && Arc::ptr_eq(secrets, &next.secrets)
         });
         // Before, it is not known what the collection has.
         !same && (self.seen.is_some() || (mirror.is_listed(Kind::Ingress) && mirror.is_listed(Kind::Secret)))
@@ -147,6 +150,8 @@ impl Named {
         let secrets = &mirror.next().secrets;
         let is_tls = |name: &ObjectName| secrets.get(name).is_some_and(|it| it.type_.as_deref() == Some(TLS));
         let mut named: Vec<_> = self.references.update(&mirror.next().ingresses).into_iter().collect();
+        let by_issuers = references::by_issuers(&mirror.next().config_maps);
+        let mut named: Vec<_> = references::of(&mirror.next().ingresses).into_iter().chain(by_issuers).collect();
         named.sort_by_key(|(_, reference)| reference.is_certificate);
         self.refusals.clear();
         let mut wanted = BTreeMap::new();

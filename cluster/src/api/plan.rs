@@ -15,15 +15,17 @@
 //! Pure. Who writes: [`super::writer`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use config::diagnostic::Problem;
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::pool::PoolName;
-use config::report::{Event, IngressAddress, Report, ServiceStatus};
+use config::report::{Event, IngressAddress, Report, SecretWrite, ServiceStatus};
 use config::snapshot::Snapshot;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
 
@@ -35,21 +37,45 @@ const POOL_ANNOTATION: &str = "metallb.io/ip-allocated-from-pool";
 /// The condition of a Service that says whether it has its addresses, and why not.
 pub(super) const CONDITION: &str = "ferrogate.io/Assigned";
 
-/// One status to write.
-#[derive(Clone, Debug, PartialEq)]
+/// How something is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// A status, by server-side apply.
+    Status,
+    /// An object that is to be new.
+    Create,
+    /// An object, by a merge patch that names the version it is for.
+    Merge,
+}
+
+/// One status or Secret to write.
+#[derive(Clone, PartialEq)]
 pub(super) struct StatusWrite {
     pub(super) object: ObjectRef,
+    pub(super) how: How,
     /// What the object is to say; two equal ones mean the same, whenever they were planned.
     pub(super) wanted: Wanted,
-    /// The object to apply.
+    /// The object to apply, or what is to change.
     pub(super) body: Value,
     /// What is told once it is written.
     pub(super) events: Vec<Event>,
 }
 
+impl fmt::Debug for StatusWrite {
+    /// Without the body, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusWrite")
+            .field("object", &self.object)
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What an object's status is to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
+    /// Of a Secret.
+    secret: Option<Box<SecretWrite>>,
     ips: Vec<IpAddr>,
     /// Of an Ingress.
     shown: Vec<IngressAddress>,
@@ -113,6 +139,8 @@ pub(super) fn plan(
     if let Some(speaker) = reports.first().filter(|report| report.generation >= oldest) {
         plan.writes.extend(snapshot.services.iter().filter_map(|(name, service)| release(name, service, speaker)));
     }
+    let secrets = reports.iter().flat_map(|report| &report.secrets);
+    plan.writes.extend(secrets.filter_map(|(name, wanted)| secret_write(name, snapshot.secrets.get(name), wanted)));
     let ingresses = reports.iter().flat_map(|report| &report.ingresses);
     plan.writes
         .extend(ingresses.filter_map(|(name, wanted)| ingress_write(name, snapshot.ingresses.get(name)?, wanted)));
@@ -203,6 +231,7 @@ fn service_write(
     let since = since.and_then(|(_, since)| since).unwrap_or(now);
     Some(StatusWrite {
         object: ObjectRef::new(Kind::Service, name.clone()),
+        how: How::Status,
         body: service_body(name, service, &wanted, since),
         wanted,
         events: cleared.into_iter().chain(events.iter().filter(is_news).map(|event| (*event).clone())).collect(),
@@ -221,6 +250,7 @@ fn release(name: &ObjectName, service: &Service, speaker: &Report) -> Option<Sta
     let events = (condition.status == "True").then(|| clear_assignment(name, message));
     Some(StatusWrite {
         object: ObjectRef::new(Kind::Service, name.clone()),
+        how: How::Status,
         wanted: Wanted::default(),
         body: bare_body(name, service),
         events: events.into_iter().collect(),
@@ -285,6 +315,37 @@ fn pool(service: &Service) -> Option<PoolName> {
     PoolName::new(service.metadata.annotations.as_ref()?.get(POOL_ANNOTATION)?)
 }
 
+/// A Secret is written only in place of the very version that the wish was made for.
+fn secret_write(name: &ObjectName, found: Option<&Arc<Secret>>, wanted: &SecretWrite) -> Option<StatusWrite> {
+    let found = found.map(AsRef::as_ref);
+    if found.is_some_and(|found| wanted.is_done(found)) || !wanted.may_replace(found) {
+        return None;
+    }
+    let (how, body) = match found {
+        None => {
+            let mut body = serde_json::to_value(wanted.object(name, None)).ok()?;
+            (body["apiVersion"], body["kind"]) = (json!("v1"), json!("Secret"));
+            (How::Create, body)
+        }
+        Some(found) => {
+            let object = serde_json::to_value(wanted.object(name, None)).ok()?;
+            let mut data = object["data"].clone();
+            // A merge patch removes what it calls null.
+            for gone in found.data.iter().flat_map(|data| data.keys()).filter(|key| !wanted.data.contains_key(*key)) {
+                data[gone] = Value::Null;
+            }
+            let meta = json!({
+                "uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version,
+                "labels": wanted.labels, "annotations": wanted.annotations,
+            });
+            (How::Merge, json!({ "metadata": meta, "data": data }))
+        }
+    };
+    let object = ObjectRef::new(Kind::Secret, name.clone());
+    let wanted = Wanted { secret: Some(Box::new(wanted.clone())), ..Wanted::default() };
+    Some(StatusWrite { object, how, wanted, body, events: Vec::new() })
+}
+
 fn ingress_write(name: &ObjectName, ingress: &Ingress, wanted: &[IngressAddress]) -> Option<StatusWrite> {
     let wanted: BTreeSet<&IngressAddress> = wanted.iter().collect();
     if IngressAddress::shown(ingress).is_some_and(|shown| shown.iter().eq(wanted.iter().copied())) {
@@ -297,7 +358,8 @@ fn ingress_write(name: &ObjectName, ingress: &Ingress, wanted: &[IngressAddress]
         "status": { "loadBalancer": { "ingress": entries } },
     });
     let wanted = Wanted { shown: wanted.into_iter().cloned().collect(), ..Wanted::default() };
-    Some(StatusWrite { object: ObjectRef::new(Kind::Ingress, name.clone()), wanted, body, events: Vec::new() })
+    let object = ObjectRef::new(Kind::Ingress, name.clone());
+    Some(StatusWrite { object, how: How::Status, wanted, body, events: Vec::new() })
 }
 
 fn ingress_entry(address: &IngressAddress) -> Value {

@@ -1,4 +1,4 @@
-//! Which Secrets Ingresses name.
+//! Which Secrets Ingresses and issuers of certificates name.
 //!
 //! Pure. Who follows them: [`super::named`]. What they are good for is for the ingress to decide.
 
@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use config::annotation;
 use config::derived::DerivedAll;
+use config::issuer;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
+use config::settings::ISSUERS_KEY;
 use config::snapshot::Objects;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use super::kinds::Keys;
@@ -45,6 +48,21 @@ impl References {
         }
         all
     }
+}
+
+/// Every Secret that an issuer of certificates names.
+pub(super) fn by_issuers(config_maps: &Objects<ConfigMap>) -> BTreeMap<ObjectName, Reference> {
+    let mut all = BTreeMap::new();
+    for (name, map) in config_maps.iter() {
+        let by = ObjectRef::new(Kind::ConfigMap, name.clone());
+        for (issuer, found) in issuer::parse_map(&by, map, None).issuers.by_name {
+            let Some(customer) = found.external_account else { continue };
+            let field = FieldPath::of([ISSUERS_KEY, "issuers"]).key(&issuer).key("externalAccountBinding");
+            let reference = Reference { by: by.clone(), field, is_certificate: false, keys: Keys::All };
+            all.insert(customer.secret, reference);
+        }
+    }
+    all
 }
 
 fn named_by(name: &ObjectName, ingress: &Ingress) -> Vec<(ObjectName, Reference)> {
@@ -93,6 +111,15 @@ mod tests {
             annotations.iter().map(|(key, text)| (format!("{}{key}", annotation::NGINX_PREFIX), text)).collect();
         let tls: Vec<_> = tls.iter().map(|name| json!({ "secretName": name })).collect();
         serde_json::from_value(json!({ "metadata": { "annotations": annotations }, "spec": { "tls": tls } })).unwrap()
+    }
+
+    #[test]
+    fn an_issuer_names_the_secret_of_its_customer() {
+        let text = "issuers: {letsencrypt: {externalAccountBinding: {keyID: a, keySecretRef: {name: eab, key: hmac}}}}";
+        let map: ConfigMap = serde_json::from_value(json!({ "data": { "acme": text } })).unwrap();
+        let maps = Arc::new([(ObjectName::new("system", "config"), Arc::new(map))].into());
+        let found: Vec<_> = by_issuers(&maps).into_iter().map(|(name, it)| (name.to_string(), it.keys)).collect();
+        assert_eq!(found, [("system/eab".to_owned(), Keys::All)]);
     }
 
     #[test]

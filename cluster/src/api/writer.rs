@@ -25,7 +25,7 @@ use super::connection::{ANSWER, Connection, Failure, WRITE};
 use super::events::{COMPONENT, Teller, Telling};
 use super::kinds::collection;
 use super::mirror::Mirror;
-use super::plan::{self, Plan, StatusWrite, Wanted};
+use super::plan::{self, How, Plan, StatusWrite, Wanted};
 use super::retry::{Budget, Retry};
 use super::{Timing, WriteBudget};
 use crate::outbox::Presence;
@@ -330,9 +330,22 @@ impl Writer {
 
     fn start_status(&mut self, write: StatusWrite) {
         let ObjectRef { kind, name } = &write.object;
-        let params = PatchParams::apply(COMPONENT).force();
         let path = Request::new(collection(*kind, Some(&name.namespace)));
-        let request = path.patch_subresource("status", &name.name, &params, &Patch::Apply(&write.body));
+        let manager = || Some(COMPONENT.to_owned());
+        let request = match write.how {
+            How::Status => {
+                let params = PatchParams::apply(COMPONENT).force();
+                path.patch_subresource("status", &name.name, &params, &Patch::Apply(&write.body))
+            }
+            How::Create => {
+                let params = PostParams { field_manager: manager(), ..PostParams::default() };
+                path.create(&params, write.body.to_string().into_bytes())
+            }
+            How::Merge => {
+                let params = PatchParams { field_manager: manager(), ..PatchParams::default() };
+                path.patch(&name.name, &params, &Patch::Merge(&write.body))
+            }
+        };
         self.start(Job::Status(write), request, WRITE);
     }
 
@@ -438,7 +451,8 @@ impl Writer {
         // That the server is away or busy is said once for all, by those who watch.
         let ours = matches!(failure.code(), 400 | 403 | 422) || (failure.code() == 409 && repeated);
         if ours && let Failure::Refused { code, reason, message, .. } = failure {
-            let message = format!("its status cannot be written ({code} {reason}: {message}); tried repeatedly");
+            let what = if write.how == How::Status { "its status" } else { "it" };
+            let message = format!("{what} cannot be written ({code} {reason}: {message}); tried repeatedly");
             let (object, severity) = (Some(write.object.clone()), Severity::Error);
             let problem = Problem { severity, object, field: FieldPath::root(), message, place: None };
             if self.failures.insert(write.object.clone(), problem).is_none() {

@@ -13,6 +13,7 @@ mod keeper;
 mod lock;
 pub(crate) mod read;
 pub(crate) mod scan;
+mod secrets;
 mod state;
 mod task;
 mod walk;

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::keeper::Keeper;
 use super::scan::Scanner;
+use super::secrets::Secrets;
 use super::state::Store;
 use super::watch::Watch;
 use super::{DirError, DirOptions};
@@ -41,6 +42,7 @@ pub(super) struct Task {
     absences: Absences,
     transitions: Transitions,
     refusals: Vec<Problem>,
+    secrets: Secrets,
     /// What the newest snapshot was made of, apart from files.
     published: Option<(Memory, Vec<Problem>)>,
     outputs: Outputs,
@@ -96,6 +98,7 @@ impl Task {
                 tree: Tree::default(),
                 listed: false,
             },
+            secrets: Secrets::new(store.as_ref().map(|store| store.folder().join("secrets"))),
             state: store.map(|store| State::new(store, &hints)),
             mirror: Mirror::new(config_map, keeper.config()),
             keeper,
@@ -129,7 +132,7 @@ impl Task {
                 () = changed(acme) => {}
             }
         }
-        self.answer(Instant::now());
+        let _ = self.answer(Instant::now());
     }
 
     fn step(&mut self, now: Instant) {
@@ -144,8 +147,8 @@ impl Task {
         }
         self.publish(files_changed);
         self.keeper.keep_config(self.mirror.config_text(), now);
-        self.answer(now);
-        self.publish(false);
+        let kept = self.answer(now);
+        self.publish(kept);
     }
 
     /// When to wake although nothing happens.
@@ -199,10 +202,9 @@ impl Task {
         if !files_changed && self.published.as_ref().is_some_and(same) {
             return;
         }
-        let none = Tree::default();
         let snapshot = self.mirror.update(Input {
             manifests: &self.source.tree,
-            secrets: self.state.as_ref().map_or(&none, |state| &state.tree),
+            secrets: self.state.as_ref().map_or(self.secrets.in_memory(), |state| &state.tree),
             memory: self.keeper.memory(),
             problems: &problems,
         });
@@ -214,29 +216,37 @@ impl Task {
     }
 
     /// Writes what the reports want, if this process leads.
-    fn answer(&mut self, now: Instant) {
-        let Some(snapshot) = self.mirror.snapshot() else { return };
+    ///
+    /// Whether something new is kept in memory, which no file tells.
+    fn answer(&mut self, now: Instant) -> bool {
+        let Some(snapshot) = self.mirror.snapshot() else { return false };
         let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));
         let reports = reports.each_ref().map(AsRef::as_ref);
         if self.keeper.leadership() == Leadership::Follower {
             self.refusals.clear();
             self.transitions.news(&reports);
-            return;
+            return false;
         }
         let presence = |object: &_| self.mirror.presence(object);
         let settled = outbox::settle(self.keeper.memory(), &reports, snapshot.generation, presence);
         self.absences.observe(&settled.memory, presence, now);
         self.refusals = settled.refusals.into_iter().map(|problem| snapshot.placed(problem)).collect();
+        let written = self.secrets.write(&reports, snapshot);
+        if written {
+            self.hints.notify_one();
+        }
         let wanted = self.absences.forget(&settled.memory, now);
         if self.keeper.commit(wanted, now) {
             self.transitions.news(&reports).into_iter().for_each(log);
         }
+        written && self.state.is_none()
     }
 
     fn problems(&self) -> Vec<Problem> {
         let state = self.state.as_ref().and_then(|state| state.watch.problem());
         let watches = [self.source.watch.problem(), state].into_iter().flatten().cloned();
-        self.keeper.problems().into_iter().chain(watches).chain(self.refusals.iter().cloned()).collect()
+        let secrets = self.secrets.problem();
+        self.keeper.problems().into_iter().chain(watches).chain(secrets).chain(self.refusals.iter().cloned()).collect()
     }
 }
 
@@ -254,7 +264,7 @@ impl State {
 
     /// Looks through our own Secrets; whether any changed.
     fn look(&mut self, now: Instant) -> bool {
-        if self.tree.files.is_empty() && !self.secrets_folder.exists() {
+        if self.tree.files.is_empty() && !self.secrets_folder.is_dir() {
             return false;
         }
         let tree = self.secrets.scan(now).tree;
