@@ -6,18 +6,26 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use config::report::data_digest;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use sha2::{Digest as _, Sha256};
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::X509Certificate;
+
+use crate::keyspec::KeySpec;
 
 /// The annotation under which we leave a digest of what we wrote: `sha256:` and hexadecimal digits.
 pub const DIGEST_ANNOTATION: &str = "ferrogate.io/certificate-digest";
 
+/// Where cert-manager says who has issued; so do we.
+pub const ISSUER_ANNOTATION: &str = "cert-manager.io/issuer-name";
+
 /// What cert-manager leaves on every Secret it writes.
-const CERT_MANAGER_ANNOTATION: &str = "cert-manager.io/certificate-name";
+pub const CERT_MANAGER_ANNOTATION: &str = "cert-manager.io/certificate-name";
 
 /// The type of Secrets that hold a certificate and its key.
 const TLS: &str = "kubernetes.io/tls";
@@ -46,6 +54,10 @@ pub struct Held {
     pub not_before: Timestamp,
     /// The last moment it holds.
     pub not_after: Timestamp,
+    /// What RFC 9773 §4.1 calls it; `None` if it does not name its issuer's key.
+    pub id: Option<String>,
+    /// The kind of its key.
+    pub key: Option<KeySpec>,
 }
 
 /// One Secret as the inventory sees it.
@@ -55,6 +67,10 @@ pub struct Found {
     pub owner: Owner,
     /// What it holds.
     pub certificate: Result<Held, HeldError>,
+    /// Who has issued it, as we or cert-manager wrote beside it.
+    pub issuer: Option<String>,
+    /// [`data_digest`] of all it holds.
+    pub version: String,
 }
 
 /// Why a Secret holds no certificate.
@@ -71,7 +87,9 @@ pub enum HeldError {
 /// Reads a Secret.
 #[must_use]
 pub fn read(secret: &Secret) -> Found {
-    Found { owner: owner(secret), certificate: certificate(data(secret, "tls.crt")) }
+    let issuer = secret.metadata.annotations.as_ref().and_then(|all| all.get(ISSUER_ANNOTATION)).cloned();
+    let certificate = certificate(data(secret, "tls.crt"));
+    Found { owner: owner(secret), certificate, issuer, version: data_digest(secret) }
 }
 
 /// The digest that marks a certificate and key as written by us.
@@ -108,7 +126,8 @@ fn data<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
     secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[], |bytes| &bytes.0)
 }
 
-fn certificate(pem: &[u8]) -> Result<Held, HeldError> {
+/// Reads the first certificate of a chain.
+pub fn certificate(pem: &[u8]) -> Result<Held, HeldError> {
     if pem.is_empty() {
         return Err(HeldError::Missing);
     }
@@ -127,7 +146,22 @@ fn held(leaf: &X509Certificate<'_>) -> Option<Held> {
     });
     let moment = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
     let validity = leaf.validity();
-    Some(Held { names, not_before: moment(validity.not_before)?, not_after: moment(validity.not_after)? })
+    Some(Held {
+        names,
+        not_before: moment(validity.not_before)?,
+        not_after: moment(validity.not_after)?,
+        id: id(leaf),
+        key: KeySpec::of(leaf.public_key()),
+    })
+}
+
+/// Key of the issuer and serial number, each in base64url, joined by a dot (RFC 9773 §4.1).
+fn id(leaf: &X509Certificate<'_>) -> Option<String> {
+    let issuer = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref().map(|it| it.0),
+        _ => None,
+    })?;
+    Some(format!("{}.{}", URL_SAFE_NO_PAD.encode(issuer), URL_SAFE_NO_PAD.encode(leaf.raw_serial())))
 }
 
 #[cfg(test)]

@@ -1,14 +1,24 @@
-//! Which certificates are due, and why.
+//! Certificates that take care of themselves: what is due, and orders at a CA (RFC 8555).
 //!
 //! ```text
 //! Ingresses ──> wanted ──┐
-//!                        ├──> inventory (now) ──> due, and the state of each Secret
-//! Secrets ────> held ────┘
+//!                        ├──> inventory (now) ──> orders ──> io: the CA
+//! Secrets ────> held ────┘                          │
+//!                                                   └─> Secrets to write, events, tokens
 //! ```
 //!
-//! Pure: nothing here orders a certificate or writes a Secret. Orders (RFC 8555) build on [`inventory::Inventory`].
+//! Everything outside of [`io`] is pure: no clock, no socket, no random source.
 
+pub mod budget;
 pub mod held;
 pub mod inventory;
+pub mod io;
+pub mod keyspec;
+pub mod metrics;
 pub mod name;
+pub mod order;
+pub mod orders;
+pub mod retry;
+pub mod store;
+pub mod terms;
 pub mod wanted;

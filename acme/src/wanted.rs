@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::diagnostic::Problem;
+use config::issuer::Issuers;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use k8s_openapi::api::networking::v1::{Ingress, IngressTLS};
 
 use crate::name::CertName;
+use crate::terms::Terms;
 
 /// Names a `ClusterIssuer`.
 pub const CLUSTER_ISSUER: &str = "cert-manager.io/cluster-issuer";
@@ -46,6 +48,8 @@ pub struct Wanted {
     pub issuer: Issuer,
     /// The names it is to hold; never empty.
     pub names: BTreeSet<CertName>,
+    /// What else is asked of it.
+    pub terms: Terms,
 }
 
 /// Everything that is asked for.
@@ -81,6 +85,26 @@ pub fn wanted<'a>(ingresses: impl IntoIterator<Item = (&'a ObjectName, &'a Ingre
     Wants { certificates: certificates.into_values().collect(), problems }
 }
 
+impl Issuer {
+    /// The name to look it up by among `issuers`; `None` if the default is meant and there is none.
+    #[must_use]
+    pub fn name<'a>(&'a self, issuers: &'a Issuers) -> Option<&'a str> {
+        match self {
+            Self::Cluster(name) | Self::Namespaced(name) => Some(name),
+            Self::Default => issuers.default.as_deref(),
+        }
+    }
+
+    /// The kind that cert-manager's annotations give it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Namespaced(_) => "Issuer",
+            Self::Cluster(_) | Self::Default => "ClusterIssuer",
+        }
+    }
+}
+
 fn of_ingress(name: &ObjectName, ingress: &Ingress, problems: &mut Vec<Problem>) -> Vec<(FieldPath, Wanted)> {
     let issuer = match issuer(ingress) {
         Ok(Some(issuer)) => issuer,
@@ -91,15 +115,24 @@ fn of_ingress(name: &ObjectName, ingress: &Ingress, problems: &mut Vec<Problem>)
             return Vec::new();
         }
     };
+    let terms = match Terms::read(ingress) {
+        Ok(terms) => terms,
+        Err((annotation, message)) => {
+            let field = FieldPath::of(["metadata", "annotations"]).key(annotation);
+            problems.push(Problem::error(reference(name), field, message));
+            return Vec::new();
+        }
+    };
     let blocks = ingress.spec.as_ref().and_then(|spec| spec.tls.as_deref()).unwrap_or_default();
     let mut wanted = Vec::new();
     for (index, block) in blocks.iter().enumerate() {
         let field = FieldPath::of(["spec", "tls"]).index(index);
         let repeated = blocks.iter().filter(|other| other.secret_name == block.secret_name).count() > 1;
         match of_block(name, block, repeated, &field) {
-            Ok((secret, names)) => {
-                let (issuer, ingress) = (issuer.clone(), name.clone());
-                wanted.push((field.key("secretName"), Wanted { secret, ingress, issuer, names }));
+            Ok((secret, mut names)) => {
+                names.extend(terms.extra.iter().cloned());
+                let (issuer, ingress, terms) = (issuer.clone(), name.clone(), terms.clone());
+                wanted.push((field.key("secretName"), Wanted { secret, ingress, issuer, names, terms }));
             }
             Err(found) => problems.extend(found),
         }

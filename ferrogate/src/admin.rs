@@ -3,22 +3,24 @@
 //! Every answer is made of the newest value of a watch channel; nothing here is computed by a part for us, so a part
 //! that hangs cannot hang a probe.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{Path, State};
+use acme::io::{Wish, WishError};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use config::diagnostic::Problem;
 use config::object::ObjectName;
-use config::report::{CertificateEntry, Report, RouteEntry, VipEntry};
+use config::report::{CertificateEntry, ManagedEntry, Report, RouteEntry, VipEntry};
 use config::snapshot::Snapshot;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::readiness::{Readiness, Stages, is_ready};
@@ -31,7 +33,7 @@ const ENDPOINTS: [(&str, &str); 8] = [
     ("/metrics", "Prometheus metrics"),
     ("/api/v1/vips", "LoadBalancer Services and their addresses"),
     ("/api/v1/routes", "hosts and paths and their backends"),
-    ("/api/v1/certificates", "certificates that are served"),
+    ("/api/v1/certificates", "certificates that are served, and those that are ordered"),
     ("/api/v1/why/svc/NS/NAME", "why a Service is or is not reached"),
     ("/api/v1/problems", "what is wrong with the manifests"),
 ];
@@ -51,6 +53,10 @@ pub(crate) struct View {
     pub(crate) certificates: watch::Receiver<Arc<Vec<CertificateEntry>>>,
     /// The name of this node.
     pub(crate) node: Arc<str>,
+    /// Certificates that are ordered.
+    pub(crate) managed: watch::Receiver<Arc<Vec<ManagedEntry>>>,
+    /// Who has certificates ordered.
+    pub(crate) wishes: Option<mpsc::Sender<Wish>>,
 }
 
 impl View {
@@ -100,6 +106,7 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let app = router(Admin { view, readiness, registry });
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
@@ -113,6 +120,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/routes", get(routes))
         .route("/api/v1/certificates", get(certificates))
         .route("/api/v1/why/svc/{namespace}/{name}", get(why))
+        .route("/api/v1/certificates/{namespace}/{name}/renew", post(renew))
         .route("/api/v1/problems", get(problems))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -161,10 +169,38 @@ async fn routes(State(admin): State<Admin>) -> Json<Routes> {
 #[derive(Serialize)]
 struct Certificates {
     certificates: Arc<Vec<CertificateEntry>>,
+    managed: Arc<Vec<ManagedEntry>>,
 }
 
 async fn certificates(State(admin): State<Admin>) -> Json<Certificates> {
-    Json(Certificates { certificates: Arc::clone(&admin.view.certificates.borrow()) })
+    let certificates = Arc::clone(&admin.view.certificates.borrow());
+    Json(Certificates { certificates, managed: Arc::clone(&admin.view.managed.borrow()) })
+}
+
+/// Has a certificate renewed. Whoever may read metrics may not spend what a CA allows us: only this machine may.
+async fn renew(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Response {
+    if !peer.ip().to_canonical().is_loopback() {
+        return fault(
+            StatusCode::FORBIDDEN,
+            "renewal is asked for on this machine only, as `ferrogate certs renew` does",
+        );
+    }
+    let (answer, answered) = oneshot::channel();
+    let wish = Wish { secret: ObjectName::new(namespace, name), answer };
+    let sent = match &admin.view.wishes {
+        Some(wishes) => wishes.send(wish).await.is_ok(),
+        None => false,
+    };
+    match (sent, answered.await) {
+        (true, Ok(Ok(()))) => StatusCode::ACCEPTED.into_response(),
+        (true, Ok(Err(error @ WishError::Unknown))) => fault(StatusCode::NOT_FOUND, &error.to_string()),
+        (true, Ok(Err(error @ WishError::Follower))) => fault(StatusCode::CONFLICT, &error.to_string()),
+        (_, Err(_)) | (false, Ok(_)) => fault(StatusCode::SERVICE_UNAVAILABLE, "this process orders no certificates"),
+    }
 }
 
 #[derive(Serialize)]
@@ -244,7 +280,16 @@ mod tests {
             routes: watch::channel(Arc::default()).1,
             certificates: watch::channel(Arc::default()).1,
             node: "node-1".into(),
+            managed: watch::channel(Arc::default()).1,
+            wishes: None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_orders_nothing_renews_nothing() {
+        let (status, body) = ask(view(), Readiness::new(), "POST /api/v1/certificates/shop/tls/renew").await;
+        assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+        assert!(body.contains("orders no certificates"), "{body}");
     }
 
     #[tokio::test]

@@ -76,8 +76,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Run only the speaker, which gives and announces addresses
     Speaker(SpeakerOnly),
-    /// Run only the ingress, which routes HTTP and HTTPS
+    /// Run only the ingress, which routes HTTP and HTTPS and has certificates ordered
     Ingress(IngressOnly),
+    /// Show and renew the certificates that a running ingress has ordered
+    Certs(CertsArgs),
     /// Check manifests without running anything; exits with 1 if there are errors
     Check(CheckArgs),
     /// Ask a running instance why a Service is, or is not, reached; exits with 1 if something is wrong
@@ -373,6 +375,35 @@ pub(crate) struct AgainstArgs {
 pub(crate) enum Output {
     Text,
     Json,
+}
+
+/// `ferrogate certs`.
+#[derive(Debug, Args)]
+pub(crate) struct CertsArgs {
+    /// Where the admin listener of the ingress is
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9100", env = "FERROGATE_ADMIN", global = true)]
+    pub(crate) admin: SocketAddr,
+    #[command(subcommand)]
+    pub(crate) command: Option<CertsCommand>,
+}
+
+/// What to do with certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsCommand {
+    /// List every certificate that an Ingress asks for, and how it stands
+    List,
+    /// Say why a certificate stands as it does, what comes next, and what the CA said
+    Why {
+        /// Its Secret, as namespace/name
+        #[arg(value_name = "NS/NAME", value_parser = parse_name)]
+        secret: ObjectName,
+    },
+    /// Have a certificate renewed now
+    Renew {
+        /// Its Secret, as namespace/name
+        #[arg(value_name = "NS/NAME", value_parser = parse_name)]
+        secret: ObjectName,
+    },
 }
 
 /// `ferrogate echo`.

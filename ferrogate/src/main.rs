@@ -4,6 +4,7 @@
 //! judges manifests without running anything. What a part decides is in the part's own crate.
 
 mod admin;
+mod certs;
 mod check;
 mod cli;
 mod defaults;
@@ -13,7 +14,6 @@ mod parts;
 mod problems;
 mod process;
 mod readiness;
-mod renewals;
 mod run;
 mod show;
 mod shutdown;
@@ -47,8 +47,9 @@ fn main() -> ExitCode {
         }
         Command::Ingress(IngressOnly { source, with_echo, ingress, process }) => {
             let ingress = Some(ingress);
-            appliance(Setup { source, process, speaker: None, ingress, acme: false, with_echo })
+            appliance(Setup { source, process, speaker: None, ingress, acme: true, with_echo })
         }
+        Command::Certs(args) => certs::run(&args).unwrap_or_else(|error| refuse(&error, 1)),
         Command::Check(args) => check::run(&args).unwrap_or_else(|error| refuse(&*error, 1)),
         Command::Why(args) => why::run(&args).unwrap_or_else(|error| refuse(&error, USAGE)),
         Command::Echo(args) => echo_pages(args),

@@ -59,6 +59,26 @@ impl Builder {
         self.ip
     }
 
+    /// Where it will listen for HTTP and HTTPS.
+    #[must_use]
+    pub const fn listeners(&self) -> (SocketAddr, SocketAddr) {
+        (self.http, self.https)
+    }
+
+    /// Where it will answer its operator.
+    #[must_use]
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Listens on these ports of its address.
+    #[must_use]
+    pub fn on_ports(mut self, http: u16, https: u16) -> Self {
+        self.http.set_port(http);
+        self.https.set_port(https);
+        self
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn with<T: AsRef<str>>(mut self, arguments: &[T]) -> Self {
@@ -159,6 +179,12 @@ impl Appliance {
     /// A GET over HTTPS, with the host as SNI.
     pub async fn get_tls(&self, host: &str, path: &str) -> std::io::Result<Response> {
         Target::tls(self.https, host).get(host, path).await
+    }
+
+    /// The certificate, DER, that a client is shown who asks for `host`.
+    pub async fn shown(&self, host: &str) -> std::io::Result<Vec<u8>> {
+        let connection = Target::tls(self.https, host).connect().await?;
+        connection.certificate.ok_or_else(|| std::io::Error::other("no certificate was shown"))
     }
 
     /// A list of the admin API: `api("vips")`.

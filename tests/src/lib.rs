@@ -24,6 +24,7 @@ pub mod manifests;
 pub mod metrics;
 pub mod netns;
 pub mod outage;
+pub mod pebble;
 pub mod real;
 pub mod snooping;
 pub mod source;

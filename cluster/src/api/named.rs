@@ -18,7 +18,7 @@ use super::Timing;
 use super::connection::Connection;
 use super::kinds::{Source, TLS};
 use super::mirror::Mirror;
-use super::references::{Reference, References};
+use super::references::{self, Reference, References};
 use super::trouble::Trouble;
 use super::watch::{News, Watcher};
 
@@ -149,9 +149,9 @@ impl Named {
     fn wanted(&mut self, mirror: &Mirror) -> BTreeMap<Source, (ObjectName, Reference)> {
         let secrets = &mirror.next().secrets;
         let is_tls = |name: &ObjectName| secrets.get(name).is_some_and(|it| it.type_.as_deref() == Some(TLS));
-        let mut named: Vec<_> = self.references.update(&mirror.next().ingresses).into_iter().collect();
         let by_issuers = references::by_issuers(&mirror.next().config_maps);
-        let mut named: Vec<_> = references::of(&mirror.next().ingresses).into_iter().chain(by_issuers).collect();
+        let mut named: Vec<_> =
+            self.references.update(&mirror.next().ingresses).into_iter().chain(by_issuers).collect();
         named.sort_by_key(|(_, reference)| reference.is_certificate);
         self.refusals.clear();
         let mut wanted = BTreeMap::new();

@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌──────────── snapshots ───────────────┬───────────┬──────────┐
 //!  cluster ──┤                                      v           v          v
-//!            └<── reports ── speaker, ingress, renewals      echo      show, admin
+//!            └<── reports ── speaker, ingress, acme          echo      show, admin
 //!                               └─ vips, routes, certificates ────────────^
 //! ```
 //!
@@ -18,8 +18,11 @@ mod options;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use acme::io::{AcmePorts, Wish};
+use acme::metrics::AcmeMetrics;
 use cluster::{Cluster, Leadership};
-use config::report::{CertificateEntry, RouteEntry, VipEntry};
+use config::challenge::Challenges;
+use config::report::{CertificateEntry, ManagedEntry, RouteEntry, VipEntry};
 use ingress::io::{Ingress, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
 use lb_speaker::io::SpeakerPorts;
@@ -27,7 +30,7 @@ use lb_speaker::member_metrics::MemberMetrics;
 use lb_speaker::metrics::SpeakerMetrics;
 use prometheus::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -41,7 +44,7 @@ use crate::parts::{Parts, describe};
 use crate::readiness::Readiness;
 use crate::shutdown::Signals;
 use crate::table::Listeners;
-use crate::{defaults, echo, process, renewals, show};
+use crate::{defaults, echo, process, show};
 
 /// How long the admin API and the echo pages may take to finish what they serve.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -57,7 +60,7 @@ pub(crate) struct Setup {
     pub(crate) speaker: Option<SpeakerArgs>,
     /// The ingress.
     pub(crate) ingress: Option<IngressArgs>,
-    /// Whether the certificates of Ingresses that are served are watched.
+    /// Whether certificates are ordered for the Ingresses that are served.
     pub(crate) acme: bool,
     /// Whether loopback endpoints are served by us.
     pub(crate) with_echo: bool,
@@ -108,7 +111,7 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     };
     let (outputs, readiness) = (Outputs::default(), Readiness::new());
     let stages = Stages { drain, ..Stages::default() };
-    Wiring { started, node, in_cluster, cluster, heartbeat_keys, outputs, readiness, stages, stop }
+    Wiring { started, node, in_cluster, cluster, heartbeat_keys, outputs, readiness, wishes: None, stages, stop }
         .start(setup, sockets, registry)
         .await
 }
@@ -142,6 +145,8 @@ struct Outputs {
     vips: watch::Sender<Arc<Vec<VipEntry>>>,
     routes: watch::Sender<Arc<Vec<RouteEntry>>>,
     certificates: watch::Sender<Arc<Vec<CertificateEntry>>>,
+    challenges: watch::Sender<Arc<Challenges>>,
+    managed: watch::Sender<Arc<Vec<ManagedEntry>>>,
 }
 
 /// How far shutdown has come.
@@ -179,13 +184,15 @@ struct Wiring {
     heartbeat_keys: watch::Receiver<Option<Arc<str>>>,
     outputs: Outputs,
     readiness: Readiness,
+    /// What operators ask of certificates; `None` if nobody orders any.
+    wishes: Option<mpsc::Sender<Wish>>,
     stages: Stages,
     stop: CancellationToken,
 }
 
 impl Wiring {
     /// Starts everything, then ends everything in order.
-    async fn start(self, setup: Setup, sockets: Sockets, registry: Registry) -> Result<(), RunError> {
+    async fn start(mut self, setup: Setup, sockets: Sockets, registry: Registry) -> Result<(), RunError> {
         process::register(&registry)?;
         let mut parts = Parts::default();
         if let Some(args) = &setup.speaker {
@@ -199,7 +206,7 @@ impl Wiring {
             self.stages.served.cancel();
         }
         if setup.acme {
-            self.acme(&mut parts);
+            self.acme(&setup, &registry, &mut parts)?;
         }
         let helpers = self.helpers(&setup, sockets.listeners, sockets.admin, registry);
         let ended = parts.finished(self.stages.drain.clone(), setup.process.drain_timeout).await;
@@ -241,6 +248,7 @@ impl Wiring {
     fn ingress(&self, data_plane: Ingress, registry: &Registry, parts: &mut Parts) -> Result<(), RunError> {
         let wires = IngressPorts {
             snapshots: self.cluster.snapshots.clone(),
+            challenges: self.outputs.challenges.subscribe(),
             reports: self.cluster.reports.ingress.clone(),
             routes: self.outputs.routes.clone(),
             certificates: self.outputs.certificates.clone(),
@@ -258,11 +266,23 @@ impl Wiring {
         Ok(())
     }
 
-    fn acme(&self, parts: &mut Parts) {
-        let inputs =
-            renewals::Inputs { snapshots: self.cluster.snapshots.clone(), routes: self.outputs.routes.subscribe() };
-        let (reports, ready) = (self.cluster.reports.acme.clone(), self.readiness.part("acme"));
-        parts.spawn("acme", renewals::run(inputs, reports, ready, self.stages.drain.clone()));
+    fn acme(&mut self, setup: &Setup, registry: &Registry, parts: &mut Parts) -> Result<(), RunError> {
+        let (wishes, incoming) = mpsc::channel(16);
+        self.wishes = Some(wishes);
+        let wires = AcmePorts {
+            snapshots: self.cluster.snapshots.clone(),
+            routes: self.outputs.routes.subscribe(),
+            leads: is_leader(self.cluster.leadership.clone()),
+            reports: self.cluster.reports.acme.clone(),
+            challenges: self.outputs.challenges.clone(),
+            managed: self.outputs.managed.clone(),
+            wishes: incoming,
+            metrics: AcmeMetrics::register(registry)?,
+            ready: self.readiness.part("acme"),
+            shutdown: self.stages.drain.clone(),
+        };
+        parts.spawn("acme", acme::io::run(options::acme(setup, self.in_cluster), wires));
+        Ok(())
     }
 
     /// What shows and serves the rest; it lives until the parts have ended.
@@ -295,6 +315,8 @@ impl Wiring {
             routes: self.outputs.routes.subscribe(),
             certificates: self.outputs.certificates.subscribe(),
             node: Arc::clone(&self.node),
+            managed: self.outputs.managed.subscribe(),
+            wishes: self.wishes.clone(),
         }
     }
 

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, fs};
 
+use acme::io::AcmeOptions;
 use cluster::{Access, ApiOptions, Cluster, ClusterMetrics, DirOptions};
 use config::object::{Kind, ObjectName};
+use config::settings::PUBLISH_SERVICE;
 use ingress::access;
 use ingress::compile::{CompileOptions, Publish};
 use ingress::io::IngressOptions;
@@ -104,6 +106,17 @@ impl fmt::Display for Source {
             },
         }
     }
+}
+
+/// What is to be known for ordering certificates.
+pub(super) fn acme(setup: &super::Setup, in_cluster: bool) -> AcmeOptions {
+    let source = &setup.source;
+    let config_map = ObjectName::new(source.config_namespace.as_str(), source.config_name.as_str());
+    let (namespace, name) = PUBLISH_SERVICE;
+    let named = setup.ingress.as_ref().and_then(|args| args.publish_service.clone());
+    // In folder mode this machine is all there is.
+    let replicas = in_cluster.then(|| named.unwrap_or_else(|| ObjectName::new(namespace, name)));
+    AcmeOptions { config_map, replicas }
 }
 
 /// Refuses a folder that cannot be read.

@@ -205,7 +205,8 @@ impl Hall<'_> {
         listeners: Vec<Listener>,
         drain: &CancellationToken,
     ) -> Result<(Vec<Worker>, Vec<oneshot::Receiver<()>>), IngressError> {
-        let tls = tls::server_config(Arc::clone(self.table)).map_err(IngressError::Tls)?;
+        let tls =
+            tls::server_config(Arc::clone(self.table), self.ports.challenges.clone()).map_err(IngressError::Tls)?;
         let mut seats: Vec<Vec<_>> = (0..self.options.workers).map(|_| Vec::new()).collect();
         for listener in listeners {
             for (seat, socket) in seats.iter_mut().zip(listener.sockets) {
@@ -222,6 +223,7 @@ impl Hall<'_> {
                 Arc::clone(&self.timeouts),
                 Arc::clone(&self.ports.metrics),
                 Arc::clone(&log),
+                self.ports.challenges.clone(),
                 Arc::new(AtomicBool::new(false)),
             );
             let seat = Seat {

@@ -16,6 +16,7 @@
 
 mod access_writer;
 mod auth;
+mod challenge;
 mod conn;
 mod control;
 mod dial;
@@ -39,6 +40,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::challenge::Challenges;
 use config::report::{CertificateEntry, Report, RouteEntry};
 use config::snapshot::Snapshot;
 use tokio::sync::{oneshot, watch};
@@ -74,6 +76,8 @@ pub struct IngressOptions {
 pub struct IngressPorts {
     /// All objects; `None` until the source has listed everything once.
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// Questions of a CA that wait for an answer.
+    pub challenges: watch::Receiver<Arc<Challenges>>,
     /// What we want written.
     pub reports: watch::Sender<Arc<Report>>,
     /// The routes being served.

@@ -35,7 +35,7 @@ use super::conn::Conn;
 use super::dial::Dial;
 use super::exchange::{Asking, Entry, Exchange};
 use super::guard::Verified;
-use super::{Timeouts, exchange, response, upstream};
+use super::{Timeouts, challenge, exchange, response, upstream};
 use crate::answer::Fault;
 use crate::endpoints::Harm;
 use crate::filter::Verdict;
@@ -89,6 +89,7 @@ pub(super) struct Gateway {
     log: Arc<Log>,
     verified: Verified,
     asker: Asker,
+    challenges: challenge::Watched,
     /// The zero of the clock that endpoints are told.
     epoch: Instant,
     draining: Arc<AtomicBool>,
@@ -127,13 +128,15 @@ impl Gateway {
         timeouts: Arc<Timeouts>,
         metrics: Arc<IngressMetrics>,
         log: Arc<Log>,
+        challenges: challenge::Watched,
         draining: Arc<AtomicBool>,
     ) -> Self {
         let of = table.load_full();
         let routes = Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new() });
         let nobody = metrics.recorder(None);
         let shared = Arc::new(Shared { metrics, timeouts, nobody });
-        Self { shared, routes, log, verified: Verified::new(), asker: Asker::new(), epoch: Instant::now(), draining }
+        let (verified, asker, epoch) = (Verified::new(), Asker::new(), Instant::now());
+        Self { shared, routes, log, verified, asker, challenges, epoch, draining }
     }
 
     /// Set when the drain begins; answers then tell clients to close.
@@ -206,6 +209,12 @@ impl ProxyHttp for Gateway {
         session.set_read_timeout(Some(timeouts.body));
         session.set_write_timeout(Some(timeouts.send));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
+        if let Some(authorization) = challenge::asked(session, &self.challenges) {
+            self.close_if_draining(session);
+            exchange.status = 200;
+            challenge::write(session, &authorization).await?;
+            return Ok(true);
+        }
         let headers = &session.req_header().headers;
         let fault = match exchange.accept(session, |host, path| self.find(host, path, headers)) {
             Ok(Verdict::Pass) => match exchange.enter(session, self.asking(), self.wall()).await {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use config::challenge::ALPN;
 use futures_util::future::join_all;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
@@ -205,6 +206,8 @@ impl Site {
         let wire = match scheme {
             Scheme::Http => Wire::tcp(stream, peer, local, limits),
             Scheme::Https => match timeout(self.timeouts.handshake, self.tls.accept(stream)).await {
+                // The handshake was all that the CA wanted (RFC 8737 §3).
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ALPN) => return,
                 Ok(Ok(stream)) => Wire::tls(stream, peer, local, limits),
                 Ok(Err(_)) | Err(_) => return self.metrics.handshake_failures.inc(),
             },

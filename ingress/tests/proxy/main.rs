@@ -5,6 +5,7 @@
 
 mod annotations;
 mod bodies;
+mod challenge;
 mod choice;
 mod drain;
 mod faults;

@@ -4,16 +4,21 @@
 //! grants, in both directions.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use ferrogate_tests::api_server::ApiServer;
 use ferrogate_tests::api_server::failure::Failure;
 use ferrogate_tests::api_server::faults::{Fault, Match, Request};
 use ferrogate_tests::api_server::kinds::RESOURCES;
+use ferrogate_tests::loopback;
+use ferrogate_tests::manifests::Ingress;
+use ferrogate_tests::pebble::{Options, Pebble};
+use ferrogate_tests::skip_unless_pebble;
 use ferrogate_tests::wait::until;
 use serde_json::Value;
 
-use crate::objects::{self, NAMESPACE, find, text, texts};
-use crate::roles::{Role, namespaces, published, shown, work};
+use crate::objects::{self, NAMESPACE, documents, find, pools, text, texts};
+use crate::roles::{Role, Running, namespaces, published, shown, work};
 
 /// Something that is granted, or done; without a name for objects of any, without a namespace for those of all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,9 +122,18 @@ async fn uses(role: Role) -> BTreeSet<Access> {
         .await;
     };
 
-    let mut first = role.start(&kubeconfig);
+    let ip = loopback::address();
+    let (http, admin) = (loopback::port(ip), loopback::port(ip));
+    let ca = ca(role, http).await;
+    if let Some(pebble) = &ca {
+        order_from(&server, pebble);
+    }
+    let mut first = role.start_on(&kubeconfig, http, admin);
     let kind = if role == Role::Speaker { "Service" } else { "Ingress" };
     until("an answer", async || shown(server.get(kind, "shop", "web"))).await;
+    if ca.is_some() {
+        certificate_comes_and_is_renewed(&server, &first).await;
+    }
     let reason = role.complaint();
     role.wrong(&server, true);
     let told = async || server.all("Event").into_iter().find(|it| it["reason"] == reason).ok_or("none");
@@ -144,6 +158,39 @@ async fn uses(role: Role) -> BTreeSet<Access> {
         assert!(!told, "what the leader of the speakers tells, no other leader does");
     }
     server.faults().requests().iter().map(Access::of).collect()
+}
+
+/// Who issues certificates to the ingress.
+async fn ca(role: Role, http: SocketAddr) -> Option<Pebble> {
+    let IpAddr::V4(ip) = http.ip() else { return None };
+    let options =
+        Options { targets: vec![ip], http: http.port(), tls: http.port(), slow: false, bad_nonces: 5, customer: None };
+    if role == Role::Ingress { Some(Pebble::start(options).await) } else { None }
+}
+
+fn with_issuer(mut config: Value, pebble: &Pebble) -> Value {
+    config["data"]["acme"] = format!("issuers:\n{}", pebble.issuer("")).into();
+    config
+}
+
+/// An Ingress that asks the CA for a certificate.
+fn order_from(server: &ApiServer, pebble: &Pebble) {
+    server.put(&with_issuer(pools("10.0.0.0/24"), pebble)).expect("a kind it serves");
+    let ingress = Ingress::new("shop", "asks").rule("asks.example.com", "/", "web").tls("asks", &["asks.example.com"]);
+    let mut ingress = documents(&ingress.yaml()).remove(0);
+    ingress["metadata"]["annotations"]["kubernetes.io/tls-acme"] = "true".into();
+    server.put(&ingress).expect("a kind it serves");
+}
+
+async fn certificate_comes_and_is_renewed(server: &ApiServer, running: &Running) {
+    let held = || server.get("Secret", "shop", "asks").map(|secret| secret["data"]["tls.crt"].clone());
+    let first = until("a certificate", async || held().map_err(|failure| failure.message)).await;
+    until("an operator is heard", async || if running.renew("shop/asks") { Ok(()) } else { Err("not yet") }).await;
+    until("another certificate", async || match held() {
+        Ok(now) if now != first => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }
 
 async fn compare(role: Role) {
@@ -172,5 +219,6 @@ async fn the_speaker_may_do_what_it_does_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ingress_may_do_what_it_does_and_nothing_else() {
+    skip_unless_pebble!();
     compare(Role::Ingress).await;
 }

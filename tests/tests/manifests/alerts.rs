@@ -4,15 +4,26 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use ferrogate_tests::appliance::Builder;
+use ferrogate_tests::certificate;
 use ferrogate_tests::client::Target;
 use ferrogate_tests::folder::Folder;
-use ferrogate_tests::manifests::{INGRESS_CLASS, Ingress, backend, load_balancer, pool};
+use ferrogate_tests::manifests::{INGRESS_CLASS, Ingress, backend, load_balancer, pool, tls_secret};
 use ferrogate_tests::netns::Lan;
 use ferrogate_tests::skip_unless_root;
 use ferrogate_tests::wait::until;
 use serde_json::{Value, json};
 
 use crate::objects::{folder, read, run, text};
+
+const ASKS: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: asks, namespace: shop, annotations: {kubernetes.io/tls-acme: 'true'}}
+spec:
+  ingressClassName: ferrogate
+  tls: [{hosts: [tls.example.com], secretName: tls}]
+  defaultBackend: {service: {name: web, port: {number: 80}}}
+";
 
 fn groups() -> Value {
     read(&folder().join("overlays/with-prometheus/rules.yaml")).remove(0)["spec"]["groups"].take()
@@ -26,7 +37,9 @@ fn rules() -> Vec<Value> {
 /// The names of our metrics in an expression.
 fn metrics(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    words.filter(|word| word.starts_with("metallb_") || word.starts_with("ferrogate_")).collect()
+    words
+        .filter(|word| ["metallb_", "ferrogate_", "certmanager_"].iter().any(|prefix| word.starts_with(prefix)))
+        .collect()
 }
 
 /// The labels that the texts of a rule mention.
@@ -61,11 +74,21 @@ async fn every_metric_and_label_of_a_rule_is_in_a_scrape() {
     // Nobody listens there.
     folder.write("web.yaml", &backend("shop", "web", &["127.0.0.77:7777".parse().expect("an address")]));
     folder.write("ingress.yaml", &Ingress::new("shop", "web").rule("web.example", "/", "web").yaml());
+    // One that asks for a certificate which somebody else has put there.
+    let theirs = certificate::issue(&["tls.example.com"]);
+    folder.write("tls.yaml", &tls_secret("shop", "tls", &theirs));
+    folder.write("asks.yaml", ASKS);
     let appliance = Builder::new(folder.path()).inside(lan.node.name()).start().await;
     let ingress = Target::plain(([10, 77, 0, 100], 80).into()).from(Some(lan.peer.name()));
     until("an endpoint that does not answer", async || match ingress.get("web.example", "/").await {
         Ok(response) if response.status == 502 => Ok(()),
         other => Err(format!("{other:?}")),
+    })
+    .await;
+    until("word of the certificate", async || {
+        let scrape = appliance.metrics().await;
+        let known = scrape.samples("certmanager_certificate_expiration_timestamp_seconds", &[]);
+        if known.is_empty() { Err("none") } else { Ok(()) }
     })
     .await;
     let scrape = appliance.metrics().await;

@@ -1,5 +1,6 @@
 //! The program as its two `DaemonSet`s start it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -69,8 +70,13 @@ impl Role {
 
     /// Starts it with the arguments and the environment of its container, but for what a Pod alone has.
     pub(crate) fn start(self, kubeconfig: &Path) -> Running {
-        let (container, ip) = (self.container(), loopback::address());
-        let (admin, any) = (loopback::port(ip), format!("{ip}:0"));
+        let ip = loopback::address();
+        self.start_on(kubeconfig, loopback::port(ip), loopback::port(ip))
+    }
+
+    /// As [`Self::start`], with HTTP on this address and its operator's on that.
+    pub(crate) fn start_on(self, kubeconfig: &Path, http: SocketAddr, admin: SocketAddr) -> Running {
+        let (container, any) = (self.container(), format!("{}:0", http.ip()));
         let mut command = Command::new(binary::path());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FERROGATE_")) {
             command.env_remove(name);
@@ -82,7 +88,7 @@ impl Role {
         command.env("FERROGATE_KUBECONFIG", kubeconfig).env("FERROGATE_NODE_NAME", "n1");
         // Nothing may be said on this machine's LAN.
         command.env("FERROGATE_INTERFACE", "lo").env("FERROGATE_ADMIN", admin.to_string());
-        command.env("FERROGATE_HTTP", &any).env("FERROGATE_HTTPS", &any);
+        command.env("FERROGATE_HTTP", http.to_string()).env("FERROGATE_HTTPS", &any);
         // Where the manifest mounts a volume.
         let cache = tempfile::tempdir().expect("a temporary folder");
         command.env("FERROGATE_CACHE", cache.path());
@@ -101,6 +107,13 @@ impl Running {
     /// Whether it has kept the state of the cluster.
     pub(crate) fn has_kept_state(&self) -> bool {
         self.cache.path().join("snapshot").is_file()
+    }
+
+    /// Has a certificate renewed, as an operator does.
+    pub(crate) fn renew(&self, secret: &str) -> bool {
+        let mut command = Command::new(binary::path());
+        command.args(["certs", "renew", secret, "--admin", &self.admin.address.to_string()]);
+        command.status().expect("the binary can be run").success()
     }
 
     /// What is wrong, as it says itself.

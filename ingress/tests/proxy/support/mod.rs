@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::challenge::Challenges;
 use config::report::RouteEntry;
 use config::snapshot::Snapshot;
 use ingress::access::AccessLog;
@@ -32,6 +33,7 @@ pub(crate) struct Plane {
     pub(crate) registry: Registry,
     pub(crate) shutdown: CancellationToken,
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    pub(crate) challenges: watch::Sender<Arc<Challenges>>,
     routes: watch::Receiver<Arc<Vec<RouteEntry>>>,
     task: JoinHandle<Result<(), IngressError>>,
 }
@@ -67,12 +69,14 @@ impl Plane {
         let (reports_out, _) = watch::channel(Arc::default());
         let (routes_out, routes) = watch::channel(Arc::default());
         let (certificates_out, _) = watch::channel(Arc::default());
+        let challenges = watch::Sender::default();
         let (ready, is_ready) = oneshot::channel();
         let shutdown = CancellationToken::new();
         let ingress = Ingress::bind(options, timeouts).unwrap();
         let (http, https) = (ingress.http()[0], ingress.https()[0]);
         let task = tokio::spawn(ingress.run(IngressPorts {
             snapshots: snapshots_in,
+            challenges: challenges.subscribe(),
             reports: reports_out,
             routes: routes_out,
             certificates: certificates_out,
@@ -81,7 +85,7 @@ impl Plane {
             shutdown: shutdown.clone(),
         }));
         timeout(PATIENCE, is_ready).await.unwrap().unwrap();
-        Self { http, https, registry, shutdown, snapshots, routes, task }
+        Self { http, https, registry, shutdown, snapshots, challenges, routes, task }
     }
 
     /// Puts another snapshot in force and waits until it is.

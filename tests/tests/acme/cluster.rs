@@ -1,0 +1,161 @@
+//! Replicas on an API server.
+
+use ferrogate_tests::api_server::ApiServer;
+use ferrogate_tests::appliance::{Appliance, Builder};
+use ferrogate_tests::pebble::{Options, Pebble};
+use ferrogate_tests::skip_unless_pebble;
+use ferrogate_tests::wait::{PATIENCE, until, within};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::scene::{managed, served};
+
+/// An API server, a CA, and builders of replicas that share their ports.
+struct Cluster {
+    server: ApiServer,
+    pebble: Pebble,
+    replicas: Vec<Builder>,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    async fn new(replicas: usize, slow: bool) -> Self {
+        let server = ApiServer::start().expect("a free loopback port");
+        let folder = TempDir::new().expect("a temporary folder");
+        let config = server.kubeconfig(folder.path()).expect("a writable folder");
+        let first = Builder::cluster(&config);
+        let (http, https) = first.listeners();
+        let more = (1..replicas).map(|_| Builder::cluster(&config).on_ports(http.port(), https.port()));
+        let replicas: Vec<Builder> = std::iter::once(first.clone()).chain(more).collect();
+        let targets = replicas.iter().map(Builder::ip).collect();
+        let options = Options { targets, http: http.port(), tls: https.port(), slow, bad_nonces: 5, customer: None };
+        let pebble = Pebble::start(options).await;
+        let cluster = Self { server, pebble, replicas, _folder: folder };
+        let issuers = format!("issuers:\n{}", cluster.pebble.issuer(""));
+        cluster.put(&json!({ "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "config", "namespace": "metallb-system" }, "data": { "config": "", "acme": issuers } }));
+        cluster.put(&json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+            "metadata": { "name": "ferrogate" }, "spec": { "controller": "ferrogate.io/ingress-controller" } }));
+        cluster
+    }
+
+    fn put(&self, object: &Value) {
+        self.server.put(object).unwrap_or_else(|failure| panic!("{object}: {}", failure.message));
+    }
+
+    /// Has an Ingress ask for a certificate.
+    fn ask(&self, name: &str, host: &str, secret: &str) {
+        self.put(&json!({ "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": { "name": name, "namespace": "shop", "annotations": { "cert-manager.io/cluster-issuer": "pebble" } },
+            "spec": { "ingressClassName": "ferrogate", "tls": [{ "hosts": [host], "secretName": secret }],
+                "rules": [{ "host": host, "http": { "paths": [{ "path": "/", "pathType": "Prefix",
+                    "backend": { "service": { "name": "web", "port": { "number": 80 } } } }] } }] } }));
+    }
+
+    async fn start(&self) -> Vec<Appliance> {
+        let mut started = Vec::new();
+        for builder in &self.replicas {
+            started.push(builder.start().await);
+        }
+        started
+    }
+
+    fn secret(&self, name: &str) -> Value {
+        self.server.get("Secret", "shop", name).unwrap_or_default()
+    }
+}
+
+/// The one that writes.
+async fn leader(replicas: &[Appliance]) -> usize {
+    within(PATIENCE * 2, "a leader", async || {
+        replicas.iter().position(|replica| replica.log().contains("leading: this process writes")).ok_or("none")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_replicas_answer_the_ca_and_serve_what_one_of_them_ordered() {
+    skip_unless_pebble!();
+    let cluster = Cluster::new(3, false).await;
+    cluster.ask("web", "shop.example.com", "shop-tls");
+    let replicas = cluster.start().await;
+    let shown = served(&replicas[0], "shop.example.com").await;
+    for replica in &replicas[1..] {
+        assert!(served(replica, "shop.example.com").await == shown);
+    }
+    let secret = cluster.secret("shop-tls");
+    assert_eq!(
+        (&secret["type"], &secret["metadata"]["annotations"]["cert-manager.io/issuer-name"]),
+        (&json!("kubernetes.io/tls"), &json!("pebble"))
+    );
+    let state = cluster.server.get("Secret", "metallb-system", "ferrogate-acme").unwrap();
+    let kept: Vec<&String> = state["data"].as_object().unwrap().keys().collect();
+    until("nothing is kept of an order that is done", async || {
+        let state = cluster.server.get("Secret", "metallb-system", "ferrogate-acme").map_err(|it| it.message)?;
+        let left = state["data"].as_object().unwrap().keys().filter(|key| key.starts_with("order.")).count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} orders")) }
+    })
+    .await;
+    assert!(kept.iter().any(|key| key.starts_with("account.")), "{kept:?}");
+    assert_eq!(cluster.pebble.issued(), 1);
+    let events = cluster.server.all("Event");
+    for reason in ["OrderCreated", "Presented", "CertificateIssued", "Issuing"] {
+        let told = events.iter().any(|event| event["reason"] == reason && event["involvedObject"]["kind"] == "Ingress");
+        assert!(told, "no event {reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_somebody_else_stays_and_one_of_ours_that_is_deleted_comes_back() {
+    skip_unless_pebble!();
+    let cluster = Cluster::new(1, false).await;
+    let theirs = json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": { "name": "theirs", "namespace": "shop" }, "data": { "tls.crt": "aGVsbG8=", "tls.key": "aGVsbG8=" } });
+    cluster.put(&theirs);
+    cluster.ask("theirs", "theirs.example.com", "theirs");
+    cluster.ask("web", "shop.example.com", "shop-tls");
+    let replicas = cluster.start().await;
+    let first = served(&replicas[0], "shop.example.com").await;
+    assert_eq!(cluster.secret("theirs")["data"], theirs["data"]);
+    assert_eq!(managed(&replicas[0], "theirs").await["state"], "refused");
+    cluster.server.delete("Secret", "shop", "shop-tls").unwrap();
+    until("another certificate", async || {
+        let shown = replicas[0].shown("shop.example.com").await.map_err(|error| error.to_string())?;
+        if shown == first { Err("the old one".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(cluster.secret("theirs")["data"], theirs["data"]);
+    assert_eq!(cluster.pebble.issued(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_from_a_leader_that_was_killed_ends_its_order() {
+    skip_unless_pebble!();
+    // The CA takes its time, so that the leader can be gone before it looks.
+    let cluster = Cluster::new(3, true).await;
+    let mut replicas = cluster.start().await;
+    let first = leader(&replicas).await;
+    cluster.ask("web", "shop.example.com", "shop-tls");
+    until("an order under way", async || {
+        let state = cluster.server.get("Secret", "metallb-system", "ferrogate-acme").map_err(|it| it.message)?;
+        if cluster.pebble.log().contains("/chalZ/") && state["data"].to_string().contains("order.") {
+            Ok(())
+        } else {
+            Err("none".to_owned())
+        }
+    })
+    .await;
+    replicas.remove(first).process().kill();
+    let alive: Vec<_> =
+        (cluster.replicas.iter().enumerate()).filter(|(at, _)| *at != first).map(|(_, it)| it.ip()).collect();
+    cluster.pebble.dns().lead_to(&alive);
+    within(PATIENCE * 6, "a certificate", async || {
+        let secret = cluster.secret("shop-tls");
+        if secret["data"]["tls.crt"].is_string() { Ok(()) } else { Err("none") }
+    })
+    .await;
+    for replica in &replicas {
+        served(replica, "shop.example.com").await;
+    }
+    assert_eq!(cluster.pebble.issued(), 1, "the order was taken up, not made anew");
+}

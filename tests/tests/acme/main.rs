@@ -1,0 +1,5 @@
+//! Certificates from a real CA (Pebble), with the real binary.
+
+mod cluster;
+mod folder;
+mod scene;
