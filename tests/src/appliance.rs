@@ -124,6 +124,10 @@ impl Builder {
         for (flag, address) in [("--http", self.http), ("--https", self.https), ("--admin", self.admin)] {
             command.args([flag, &address.to_string()]);
         }
+        // Appliances of one machine are no nodes of one LAN.
+        if self.namespace.is_none() {
+            command.args(["--heartbeat-port", &loopback::udp_port().to_string()]);
+        }
         let namespace = self.namespace.as_deref();
         let [http, https, admin] = [self.http, self.https, self.admin];
         let (process, admin) = (Process::start(command), Target::plain(admin).from(namespace));

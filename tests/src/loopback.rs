@@ -3,7 +3,7 @@
 //! Linux answers for all of 127.0.0.0/8. The appliance listens with `SO_REUSEPORT`, so two of them on one port would
 //! share it without an error; an address for each makes that impossible, whatever runs beside.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// How many addresses one test process may take.
@@ -27,6 +27,13 @@ pub fn address() -> Ipv4Addr {
 pub fn port(address: Ipv4Addr) -> SocketAddr {
     let listener = TcpListener::bind(SocketAddrV4::new(address, 0)).expect("loopback addresses can be bound");
     listener.local_addr().expect("a bound socket has an address")
+}
+
+/// A UDP port that is free on every address, from the system.
+#[must_use]
+pub fn udp_port() -> u16 {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port can be bound");
+    socket.local_addr().expect("a bound socket has an address").port()
 }
 
 #[cfg(test)]
