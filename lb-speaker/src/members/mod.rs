@@ -23,7 +23,7 @@
 //! | partition healed, two owners       | higher epoch, then better rank; the loser stops with the first beat      |
 //! | owner leaves                       | the successor claims first; only that makes the owner stop               |
 //! | better candidate returns           | takes over once warm, at most [`PREEMPT_INTERVAL`] apart                 |
-//! | our link or our isolation was mended | as one that returns: warm again only after [`WARM_UP`]                 |
+//! | our link was mended                | as started anew: others own what it had                                  |
 //! | member flaps                       | peers hold it: it takes over nothing that has an owner                   |
 //! | view of the API is stale           | ranks behind fresh members; obeys a fresh one that disowns a VIP         |
 //! | started anew                       | asks everybody and listens before it claims                              |
@@ -350,9 +350,9 @@ impl Members {
         if world == self.world {
             return;
         }
-        // What this node could not serve for a while is not to be taken back before that has proved to be over.
+        // What this node could not serve for a while, others own by now, though it has not heard of it.
         if self.world.unable.difference(&world.unable).any(|vip| world.vips.contains_key(vip)) {
-            self.started = self.started.max(now);
+            (self.joined, self.started) = (false, now);
         }
         self.world = world;
         self.pending.retain(|vip, _| self.world.vips.contains_key(vip));
@@ -390,7 +390,7 @@ impl Members {
         let changed = self.peers.entry(Arc::clone(&name)).or_insert_with(|| Peer::new(now)).take(beat, echoed, now);
         self.gateway_asked = None;
         if std::mem::take(&mut self.isolated) {
-            self.started = self.started.max(now);
+            (self.joined, self.started) = (false, now);
         }
         if self.world.stale.0 && !self.peers[&name].beat.flags.stale {
             for vip in disowned {
