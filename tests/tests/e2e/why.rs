@@ -33,9 +33,9 @@ async fn settings_of_the_node_that_harm_a_vip_are_named_until_they_are_put_right
     let appliance = Builder::new(folder.path()).inside(lan.node.name()).with(&["--roles", "speaker"]).start().await;
     says(&lan, 0, "ok      announce  on eth0").await;
     // The speaker has set it, as it may here: in a container it may not.
-    let set = |of: &str, value| {
+    let set = |of: &str, value: &'static str| {
         let path = format!("/proc/sys/net/ipv4/conf/{of}/arp_ignore");
-        lan.node.enter(|| std::fs::write(path, value)).expect("it can be set");
+        lan.node.enter(move || std::fs::write(path, value)).expect("it can be set");
     };
     // As kube-proxy in IPVS mode has it; the kind of the interface does not matter.
     lan.node.ip("link add kube-ipvs0 type veth peer name nowhere").expect("an interface can be made");
