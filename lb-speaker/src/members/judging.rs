@@ -52,9 +52,14 @@ impl Members {
                 self.lose(vip);
             }
             self.pending.clear();
-            (self.joined, self.started) = (false, now);
+            self.start_anew(now);
             self.changed(now);
         }
+    }
+
+    /// Listens before it claims, and is cold, as after a start.
+    pub(super) fn start_anew(&mut self, now: Instant) {
+        (self.joined, self.started) = (false, now);
     }
 
     /// Suspects who is overdue or deaf, asks for its VIP, and ends what was not answered.

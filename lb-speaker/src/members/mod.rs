@@ -352,7 +352,7 @@ impl Members {
         }
         // What this node could not serve for a while, others own by now, though it has not heard of it.
         if self.world.unable.difference(&world.unable).any(|vip| world.vips.contains_key(vip)) {
-            (self.joined, self.started) = (false, now);
+            self.start_anew(now);
         }
         self.world = world;
         self.pending.retain(|vip, _| self.world.vips.contains_key(vip));
@@ -390,7 +390,7 @@ impl Members {
         let changed = self.peers.entry(Arc::clone(&name)).or_insert_with(|| Peer::new(now)).take(beat, echoed, now);
         self.gateway_asked = None;
         if std::mem::take(&mut self.isolated) {
-            (self.joined, self.started) = (false, now);
+            self.start_anew(now);
         }
         if self.world.stale.0 && !self.peers[&name].beat.flags.stale {
             for vip in disowned {
