@@ -146,11 +146,14 @@ struct Live {
     /// When it reached its stage.
     since: Timestamp,
     error: Option<String>,
+    /// The account in whose name the last step was taken.
+    account: Option<String>,
 }
 
 impl Live {
     fn of(order: &Order, now: Timestamp) -> Self {
-        Self { stage: Stage::of(order), busy: false, not_before: now, tries: 0, since: now, error: None }
+        let stage = Stage::of(order);
+        Self { stage, busy: false, not_before: now, tries: 0, since: now, error: None, account: None }
     }
 }
 
@@ -217,6 +220,7 @@ impl Orders {
     /// An operator asks to renew; what is in the way of it does not count any more.
     pub fn ask(&mut self, secret: ObjectName) {
         self.store.journal.setbacks.remove(&secret.to_string());
+        self.store.journal.asked.insert(secret.to_string());
         self.hints.asked.insert(secret);
     }
 
@@ -246,7 +250,7 @@ impl Orders {
         self.hints.windows.retain(|id, _| ours.contains(id));
         let wanted = &self.inventory.states;
         self.tales.retain(|secret, _| wanted.contains_key(secret));
-        self.hints.asked.retain(|secret| wanted.contains_key(secret));
+        self.hints.asked = self.store.journal.asked.iter().filter_map(|secret| name(secret)).collect();
     }
 
     /// What we removed is of no concern any more once it is gone, or another of its name is stored.
@@ -314,7 +318,7 @@ impl Orders {
             self.tell_issued(&id);
             self.remove(&id);
             self.store.journal.setbacks.remove(&secret.to_string());
-            self.hints.asked.remove(&secret);
+            self.store.journal.asked.remove(&secret.to_string());
         }
     }
 
@@ -326,6 +330,7 @@ impl Orders {
         }
         let due: BTreeSet<String> = self.inventory.states.keys().map(ToString::to_string).collect();
         self.store.journal.setbacks.retain(|secret, _| due.contains(secret));
+        self.store.journal.asked.retain(|secret| due.contains(secret));
     }
 
     fn remove(&mut self, id: &str) {

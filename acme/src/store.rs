@@ -5,11 +5,11 @@
 //! |-----|------|
 //! | `account.ID` | one account: its server, key and URL |
 //! | `order.ID` | one [`Order`], its private key included |
-//! | `journal` | failures that are not overcome, and the [`Budget`] |
+//! | `journal` | failures that are not overcome, what operators ask for, and the [`Budget`] |
 //!
 //! Each value is JSON. One that cannot be read is left as it is: it may be a newer program's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -58,9 +58,12 @@ pub struct Setback {
     pub next: Timestamp,
 }
 
-/// Failures and what is used up.
+/// Failures, wishes, and what is used up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
+    /// What operators ask to be renewed, as `namespace/name`, until it is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub asked: BTreeSet<String>,
     /// By `namespace/name` of the Secret.
     #[serde(default)]
     pub setbacks: BTreeMap<String, Setback>,
@@ -180,6 +183,7 @@ mod tests {
             next: Timestamp::UNIX_EPOCH,
         };
         store.journal.setbacks.insert("shop/tls".into(), setback);
+        store.journal.asked.insert("shop/tls".into());
         let mut data = store.encode();
         data.insert("order.future".into(), b"[1]".to_vec());
         let decoded = Store::decode(&secret(data.clone()));

@@ -370,9 +370,7 @@ impl CallError {
     fn failure(self, seen: &Last, replaces: bool) -> Failure {
         match self {
             // A CA may know no such certificate, or not want it replaced by us.
-            Self::Acme(Error::Api(problem))
-                if replaces && !is(&problem, "rateLimited") && matches!(seen.status, 400 | 403 | 404 | 409) =>
-            {
+            Self::Acme(Error::Api(problem)) if replaces && refuses_replacement(&problem, seen.status) => {
                 Failure::new(Class::Replaced, words(&problem))
             }
             Self::Acme(Error::Unsupported(what)) if replaces => Failure::new(Class::Replaced, what.to_owned()),
@@ -380,6 +378,12 @@ impl CallError {
             Self::NoChallenge { .. } => Failure::new(Class::Refused, self.to_string()),
         }
     }
+}
+
+/// Whether what the CA says of an order that replaces a certificate may be about that, and not about us or the moment.
+fn refuses_replacement(problem: &Problem, status: u16) -> bool {
+    let class = retry::classify(problem.r#type.as_deref(), status);
+    matches!(status, 400 | 403 | 404 | 409) && matches!(class, Class::Refused | Class::Replaced)
 }
 
 /// As [`failure`], of a call for an order that should exist.

@@ -59,9 +59,11 @@ impl Orders {
         }
     }
 
-    /// The CA does not know an account any more: its URL is asked for again, by its key.
-    pub(super) fn forget_account(&mut self, id: &str) {
-        if let Some(account) = self.store.accounts.get_mut(id) {
+    /// The CA does not know an account any more by the URL `used`: it is asked for again, by its key.
+    ///
+    /// What was asked by an older URL says nothing of the one that was learned since.
+    pub(super) fn forget_account(&mut self, id: &str, used: Option<&str>) {
+        if let Some(account) = self.store.accounts.get_mut(id).filter(|account| account.url.as_deref() == used) {
             account.url = None;
             self.forgotten.insert(id.to_owned());
         }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Answer, Done, Live, Orders, name};
+use super::{Answer, Done, Live, Orders};
 use crate::budget::Limits;
 use crate::inventory::Window;
 use crate::order::{Event, Order, Placed, Step};
@@ -120,8 +120,9 @@ impl Orders {
     /// An order came to nothing: it is dropped, and what failed is remembered.
     fn failed(&mut self, id: &str, failure: &Failure, now: Timestamp, draw: f64) {
         let Some(order) = self.store.orders.get(id).cloned() else { return };
+        let by = self.live.get(id).and_then(|live| live.account.clone());
         match failure.class {
-            Class::Account => self.forget_account(&order.account),
+            Class::Account => self.forget_account(&order.account, by.as_deref()),
             Class::Replaced => self.irreplaceable.extend(order.replaces.clone()),
             Class::Validation => self.count_failures(&order, failure, now),
             Class::Transient | Class::Wait | Class::Refused | Class::Gone => {}
@@ -150,9 +151,6 @@ impl Orders {
         let next = retry::next_try(failure, count, now, draw);
         let setback = Setback { wish, class: failure.class, count, message: cut(&failure.message), next };
         self.store.journal.setbacks.insert(secret.to_owned(), setback);
-        if let Some(secret) = name(secret) {
-            self.hints.asked.remove(&secret);
-        }
     }
 
     fn suggested(&mut self, certificate: String, result: Option<(Window, Timestamp)>, now: Timestamp) {

@@ -44,6 +44,10 @@ enum Fault {
     Deleted,
     /// The CA forgets its orders.
     Forgets,
+    /// The CA forgets its orders and accounts.
+    Anew,
+    /// The snapshot is that of the round before.
+    Blind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,15 @@ struct World {
     orders: Orders,
     store: Option<Secret>,
     tls: Option<(Secret, Held)>,
+    /// Both, as the newest snapshot shows them.
+    shown: (Option<Secret>, Option<(Secret, Held)>),
+    /// The account that the CA knows.
+    account: Option<String>,
+    /// Accounts that it ever knew.
+    accounts: u32,
+    /// How often the store was written, and how much was done meanwhile.
+    writes: usize,
+    jobs: usize,
     /// The CA's orders by URL: their state, and the key of the request that it signed.
     ca: BTreeMap<String, (State, String)>,
     placed: Vec<i64>,
@@ -107,18 +120,21 @@ impl World {
         let mut orders = Orders::default();
         orders.lead(true, now);
         let (ca, placed, issued, failed) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { now, orders, store: None, tls: None, ca, placed, issued, failed, lost: 0, made: 0 }
+        let (shown, account, accounts, writes, jobs) = ((None, None), None, 0, 0, 0);
+        let (store, tls, lost, made) = (None, None, 0, 0);
+        Self { now, orders, store, tls, shown, account, accounts, writes, jobs, ca, placed, issued, failed, lost, made }
     }
 
     fn observe(&mut self) {
-        let found = self.tls.as_ref().map(|(found, held)| {
+        let (store, tls) = &self.shown;
+        let found = tls.as_ref().map(|(found, held)| {
             let version = config::report::data_digest(found);
             Found { owner: Owner::Us, certificate: Ok(held.clone()), issuer: Some("le".to_owned()), version }
         });
         let held: BTreeMap<_, _> = found.into_iter().map(|found| (secret(), found)).collect();
-        let secrets = self.tls.iter().map(|(found, _)| (secret(), Arc::new(found.clone()))).collect();
+        let secrets = tls.iter().map(|(found, _)| (secret(), Arc::new(found.clone()))).collect();
         let inventory = inventory(&[wants()], &held, self.orders.hints(), self.now);
-        let seen = Seen { store: self.store.as_ref(), secrets, held, issuers: issuers() };
+        let seen = Seen { store: store.as_ref(), secrets, held, issuers: issuers() };
         self.orders.observe(seen, inventory, self.now);
     }
 
@@ -130,14 +146,23 @@ impl World {
         if fault == Fault::Forgets {
             self.ca.clear();
         }
+        if fault == Fault::Anew {
+            self.ca.clear();
+            self.account = None;
+        }
+        if fault != Fault::Blind {
+            self.shown = (self.store.clone(), self.tls.clone());
+        }
         self.observe();
         let jobs = self.orders.jobs(self.now);
+        self.jobs += jobs.len();
         if fault != Fault::NoWrites {
             self.write();
         }
         let done: Vec<Done> = jobs.into_iter().map(|job| self.perform(job, fault)).collect();
         if fault == Fault::Crash {
             self.orders = Orders::default();
+            self.shown = (self.store.clone(), self.tls.clone());
             self.observe();
             self.orders.lead(true, self.now);
         } else {
@@ -158,6 +183,7 @@ impl World {
             }
             let object = write.object(&name, found);
             if name == state() {
+                self.writes += 1;
                 self.store = Some(object);
             } else {
                 let after = |hours| self.now.checked_add(SignedDuration::from_hours(hours)).unwrap();
@@ -181,12 +207,21 @@ impl World {
             }
             Job::Register { id, account, .. } => {
                 assert!(self.holds("account key"), "an account is registered only with a key that is stored");
-                let account = account.map(|account| Account { url: Some("https://ca/1".to_owned()), ..account });
-                let away = Failure::new(Class::Transient, "away".to_owned());
-                Done::Account(id, account.filter(|_| fault != Fault::Away).ok_or(away))
+                if fault == Fault::Away {
+                    return Done::Account(id, Err(Failure::new(Class::Transient, "away".to_owned())));
+                }
+                if self.account.is_none() {
+                    self.accounts += 1;
+                    self.account = Some(format!("https://ca/{}", self.accounts));
+                }
+                let account = account.expect("no issuer here has customers");
+                Done::Account(id, Ok(Account { url: self.account.clone(), ..account }))
             }
             Job::Suggest { certificate, .. } => {
                 Done::Suggested(certificate, Err(Failure::new(Class::Refused, "no ARI".to_owned())))
+            }
+            Job::Take { id, step, account, .. } if step != Step::Confirm && account.url != self.account => {
+                Done::Taken(id, step, Err(Failure::new(Class::Account, "no such account".to_owned())))
             }
             Job::Take { id, step, order, .. } => {
                 if fault == Fault::Away && step != Step::Confirm {
@@ -289,6 +324,8 @@ fn faults() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::NoWrites),
         1 => Just(Fault::Deleted),
         1 => Just(Fault::Forgets),
+        1 => Just(Fault::Anew),
+        1 => Just(Fault::Blind),
     ]
 }
 
@@ -307,6 +344,9 @@ proptest! {
             prop_assert!(rounds < 100, "it never ends: {:?}", world.orders.entries());
         }
         prop_assert_eq!(world.lost, 0);
+        // Every write tells of something that was done, or of what it used up and that came back: none is a reply to
+        // another.
+        prop_assert!(world.writes <= 3 * world.jobs + 2, "{} writes, {} jobs", world.writes, world.jobs);
         // Let's Encrypt: 5 certificates for one set of names in 7 days, and one more each 33.6 hours; 300 orders in 3
         // hours; 5 failures in an hour, and one more each 12 minutes.
         prop_assert!(most(&world.issued, WEEK) <= 5 + 5, "{:?}", world.issued);
@@ -314,6 +354,25 @@ proptest! {
         prop_assert!(most(&world.placed, 3 * 3600) <= 300);
         prop_assert!(most(&world.failed, 3600) <= 5, "{:?}", world.failed);
     }
+}
+
+#[test]
+fn an_account_that_the_ca_has_forgotten_is_made_anew_and_what_an_operator_asked_for_is_still_done() {
+    let mut world = World::new();
+    while !world.is_valid() {
+        world.round(Fault::None);
+    }
+    let (before, writes) = (world.issued.len(), world.writes);
+    world.orders.ask(secret());
+    world.round(Fault::Anew);
+    let mut rounds = 0;
+    while world.issued.len() == before || !world.is_valid() {
+        world.round(Fault::None);
+        rounds += 1;
+        assert!(rounds < 30, "{:?}", world.orders.entries());
+    }
+    assert_eq!((world.accounts, world.issued.len()), (2, before + 1));
+    assert!(world.writes - writes < 12, "{}", world.writes - writes);
 }
 
 #[test]

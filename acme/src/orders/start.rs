@@ -193,6 +193,7 @@ impl Orders {
                 continue;
             }
             live.busy = true;
+            live.account.clone_from(&account.url);
             jobs.push(Job::Take { id, step, order: Box::new(order), account, issuer: Box::new(issuer) });
         }
         jobs

@@ -25,12 +25,19 @@ pub(super) struct Secrets {
     folder: Option<PathBuf>,
     /// What is kept where there is no folder.
     memory: Tree,
+    /// What was written since the folder was looked through: the snapshot cannot show it yet.
+    unseen: BTreeMap<ObjectName, SecretWrite>,
     failure: Option<String>,
 }
 
 impl Secrets {
     pub(super) fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, memory: Tree::default(), failure: None }
+        Self { folder, memory: Tree::default(), unseen: BTreeMap::new(), failure: None }
+    }
+
+    /// The folder was looked through: the next snapshot shows what is there.
+    pub(super) fn looked(&mut self) {
+        self.unseen.clear();
     }
 
     /// What is kept without a folder.
@@ -51,7 +58,8 @@ impl Secrets {
         let (mut written, mut failure) = (false, None);
         for (name, wanted) in wanted {
             let found = snapshot.secrets.get(name).map(AsRef::as_ref);
-            if found.is_some_and(|found| wanted.is_done(found)) || !wanted.may_replace(found) {
+            let is_unseen = self.unseen.get(name) == Some(wanted);
+            if is_unseen || found.is_some_and(|found| wanted.is_done(found)) || !wanted.may_replace(found) {
                 continue;
             }
             let object = wanted.object(name, found);
@@ -63,7 +71,10 @@ impl Secrets {
                 }
             };
             match self.put(name, &text) {
-                Ok(is_new) => written |= is_new,
+                Ok(is_new) => {
+                    written |= is_new;
+                    self.unseen.insert(name.clone(), wanted.clone());
+                }
                 Err(error) => failure = Some(format!("cannot write Secret {name} into the state folder: {error}")),
             }
         }
@@ -125,6 +136,17 @@ mod tests {
             ..Snapshot::default()
         };
         assert!(!secrets.write(&[&report(None)], &snapshot), "it is there");
+    }
+
+    #[test]
+    fn what_no_snapshot_shows_yet_is_written_once_and_again_if_it_is_gone() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut secrets = Secrets::new(Some(folder.path().to_owned()));
+        let times = (0..50).filter(|_| secrets.write(&[&report(None)], &Snapshot::default())).count();
+        assert_eq!(times, 1);
+        fs::remove_file(folder.path().join("shop_tls.json")).unwrap();
+        secrets.looked();
+        assert!(secrets.write(&[&report(None)], &Snapshot::default()));
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Task {
         self.rescan = now + RESCAN;
         // A leader's lock and a follower's statuses are looked at as often as the files.
         self.try_to_lead = now;
+        self.secrets.looked();
         let mut changed = false;
         if let Some(state) = &mut self.state {
             let identity = state.store.make().ok();

@@ -260,6 +260,31 @@ async fn an_appliance_that_is_killed_after_any_request_of_an_order_finishes_it()
     panic!("an order never ended before the blow");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_that_has_forgotten_our_account_makes_it_anew_without_a_storm_of_writes() {
+    skip_unless_pebble!();
+    let mut scene = Scene::new().await;
+    scene.ask(&Asks::default());
+    let appliance = scene.builder.start().await;
+    let first = served(&appliance, "shop.example.com").await;
+    scene.pebble.go_away();
+    scene.pebble.come_back().await;
+    renew(&scene, "shop-tls");
+    scene.ask(&Asks { name: "other", hosts: &["other.example.com"], secret: "other-tls", ..Asks::default() });
+    served(&appliance, "other.example.com").await;
+    until("another certificate", async || {
+        let shown = appliance.shown("shop.example.com").await.map_err(|error| error.to_string())?;
+        if shown == first { Err(managed(&appliance, "shop-tls").await.to_string()) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(scene.pebble.issued(), 2, "{}", scene.pebble.log());
+    stands(&appliance, "shop-tls", "valid").await;
+    stands(&appliance, "other-tls", "valid").await;
+    let log = appliance.log();
+    let writes = log.lines().filter(|line| line.contains("written into the state folder")).count();
+    assert!(writes < 60, "{writes} writes\n{log}");
+}
+
 /// Waits until an order has come to nothing.
 async fn failed(appliance: &Appliance, secret: &str) -> Value {
     until("a failure", async || {
