@@ -55,6 +55,9 @@ pub enum Fault {
     /// The rule has no endpoint that could be asked.
     #[error("the service is not available right now")]
     NoEndpoint,
+    /// Something that guards the rule is not right, so nobody may pass.
+    #[error("the service is not available right now")]
+    Denied,
     /// No endpoint accepts a connection.
     #[error("the service cannot be reached")]
     ConnectFailed,
@@ -89,7 +92,7 @@ impl Fault {
             Self::TooMany => 429,
             Self::Misdirected => 421,
             Self::NoRoute => 404,
-            Self::NoEndpoint | Self::Overloaded => 503,
+            Self::NoEndpoint | Self::Denied | Self::Overloaded => 503,
             Self::ConnectFailed | Self::BadAnswer => 502,
             Self::BackendTimeout => 504,
             Self::Internal | Self::AuthFailed => 500,
@@ -110,9 +113,12 @@ impl Fault {
             | Self::Forbidden
             | Self::Misdirected
             | Self::NoRoute => Culprit::Client,
-            Self::NoEndpoint | Self::ConnectFailed | Self::BadAnswer | Self::BackendTimeout | Self::AuthFailed => {
-                Culprit::Backend
-            }
+            Self::NoEndpoint
+            | Self::Denied
+            | Self::ConnectFailed
+            | Self::BadAnswer
+            | Self::BackendTimeout
+            | Self::AuthFailed => Culprit::Backend,
             Self::Overloaded | Self::Internal => Culprit::Ours,
         }
     }

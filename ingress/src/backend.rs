@@ -38,6 +38,8 @@ pub enum PortRef {
     Number(u16),
     /// By name.
     Name(Arc<str>),
+    /// The first that the Service lists.
+    First,
     /// Not at all.
     Unset,
 }
@@ -47,6 +49,7 @@ impl fmt::Display for PortRef {
         match self {
             Self::Number(number) => write!(f, "{number}"),
             Self::Name(name) => f.write_str(name),
+            Self::First => f.write_str("first"),
             Self::Unset => f.write_str("-"),
         }
     }
@@ -202,6 +205,7 @@ pub fn service_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a Serv
     let by_port = |candidate: &&ServicePort| match port {
         PortRef::Number(number) => candidate.port == i32::from(*number),
         PortRef::Name(name) => candidate.name.as_deref() == Some(name),
+        PortRef::First => true,
         PortRef::Unset => false,
     };
     let by_target = |candidate: &&ServicePort| match (&candidate.target_port, port) {

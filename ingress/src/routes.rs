@@ -20,7 +20,7 @@ use config::object::ObjectName;
 use hashbrown::HashMap;
 use http::HeaderMap;
 
-use crate::backend::{BackendProblem, PortRef};
+use crate::backend::{BackendKey, BackendProblem, PortRef};
 use crate::certs::CertTable;
 use crate::endpoints::Endpoints;
 use crate::filter::RoutePlan;
@@ -44,6 +44,8 @@ pub struct Route {
     pub path: PathMatch,
     /// Who serves it.
     pub endpoints: Arc<Endpoints>,
+    /// The Service port of the rule, if it has no endpoints and those of another serve it (`default-backend`).
+    pub stands_in_for: Option<BackendKey>,
     /// What its annotations ask for; `None` if they ask for nothing.
     pub plan: Option<Arc<RoutePlan>>,
     /// How its endpoints are asked.
@@ -84,16 +86,22 @@ impl Route {
         if takes { &canary.route } else { self }
     }
 
+    /// The Service port that the rule names.
+    #[must_use]
+    pub fn backend(&self) -> &BackendKey {
+        self.stands_in_for.as_ref().unwrap_or_else(|| self.endpoints.key())
+    }
+
     /// The Service behind the rule.
     #[must_use]
     pub fn service(&self) -> &ObjectName {
-        &self.endpoints.key().service
+        &self.backend().service
     }
 
     /// The port of that Service.
     #[must_use]
     pub fn port(&self) -> &PortRef {
-        &self.endpoints.key().port
+        &self.backend().port
     }
 
     /// Why the rule answers 503; `None` if it has endpoints.

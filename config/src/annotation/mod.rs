@@ -17,6 +17,7 @@ mod auth;
 mod balance;
 mod canary;
 mod cors;
+mod errors;
 mod external;
 mod limit;
 mod names;
@@ -42,6 +43,7 @@ pub use auth::{BasicAuth, PasswordFormat};
 pub use balance::{Affinity, Balance, HashBy, KeyPart, Method, SameSite};
 pub use canary::{Canary, HeaderRule};
 pub use cors::{Cors, Origins};
+pub use errors::ErrorPages;
 pub use external::ExternalAuth;
 pub use limit::Limits;
 pub use protocol::{Protocol, SecretName, UpstreamTls};
@@ -54,6 +56,7 @@ pub use source::Sources;
 pub use text::{Text, Variable};
 pub use upstream::{Upstream, UpstreamTimeouts};
 
+use auth::object as names_object;
 use read::Reader;
 
 /// What annotations of ingress-nginx begin with.
@@ -94,6 +97,8 @@ pub struct Annotations {
     pub basic: Option<BasicAuth>,
     /// A service that says who may come (`auth-url`).
     pub external: Option<ExternalAuth>,
+    /// Who answers where endpoints fail.
+    pub errors: ErrorPages,
     /// What is rewritten in answers of endpoints.
     pub answers: AnswerRewrites,
     /// What our own annotations, `server-snippet`, then `configuration-snippet` ask for.
@@ -142,6 +147,7 @@ impl Annotations {
             www: reader.flag("from-to-www-redirect"),
             basic: auth::basic(&mut reader),
             external: external::read(&mut reader),
+            errors: errors::read(&mut reader),
             answers: answer::read(&mut reader),
             steps: steps(&mut reader),
             any_guard: auth::any_is_enough(&mut reader),

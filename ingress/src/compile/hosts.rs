@@ -7,8 +7,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::backends::Backends;
+use config::annotation::AnnotationProblem;
+use config::diagnostic::Severity;
 use config::object::ObjectName;
+
+use super::backends::Backends;
 
 use super::finding::{Finding, Part};
 use super::material::Material;
@@ -102,6 +105,7 @@ pub(super) fn build(
             _ => merge(&host, claims, endpoints, backends.allow_loopback()),
         };
         findings.extend(held.shadowed.iter().cloned());
+        findings.extend(held.claims.iter().filter_map(|claim| without_pages(&claim.plan)));
         hosts.insert(host, held);
     }
     hosts
@@ -179,6 +183,18 @@ fn claims(
     claims
 }
 
+/// That errors are to be replaced, and by whose pages nobody says.
+fn without_pages(plan: &IngressPlan) -> Option<Finding> {
+    let is_missing = plan.standby.is_none() && !plan.annotations.errors.statuses.is_empty();
+    let message = "this has no effect, since default-backend does not name the Service whose pages are to be shown";
+    let problem = AnnotationProblem {
+        key: plan.key_of("custom-http-errors"),
+        severity: Severity::Error,
+        message: message.to_owned(),
+    };
+    is_missing.then(|| Finding::annotation(plan.object(), problem))
+}
+
 /// That a canary has nothing to be a canary of.
 fn without_main(plan: &IngressPlan, backend: &Backend) -> Finding {
     let message = "this canary is not used, because no other Ingress has this host, path and path type; create it";
@@ -206,10 +222,13 @@ pub(super) fn other_name(host: &str) -> String {
     host.strip_prefix("www.").map_or_else(|| format!("www.{host}"), str::to_owned)
 }
 
-/// The backends that a host uses: those of its paths, then the default backends in question.
+/// The backends that a host uses: those that stand in for others, those of its paths, then the default backends in
+/// question.
 fn used(claims: &[Claim]) -> impl Iterator<Item = (&IngressPlan, &Backend)> {
+    let standbys = claims.iter().filter_map(|claim| Some((&*claim.plan, claim.plan.standby.as_ref()?)));
     let paths = claims.iter().flat_map(|claim| claim.paths().map(|(_, backend)| (&*claim.plan, backend)));
-    paths.chain(defaults(claims).filter_map(|claim| Some((&*claim.plan, claim.plan.default.as_ref()?))))
+    let own = standbys.chain(paths);
+    own.chain(defaults(claims).filter_map(|claim| Some((&*claim.plan, claim.plan.default.as_ref()?))))
 }
 
 /// Whose default backend receives path misses: the first Ingress that defines the host, then catch-alls.
@@ -223,9 +242,18 @@ fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>, a
     // A name with TLS; the certificate may be the default one (ingress-nginx redirects then as well).
     let has_tls = *host != HostMatch::Any && claims.iter().any(|claim| !claim.plan.tls.is_empty());
     let by_regex = claims.iter().any(|claim| claim.plan.rules_by_regex());
-    let mut merged = Merged { host, has_tls, by_regex, allow_loopback, taken: HashMap::new(), shadowed: Vec::new() };
+    let mut merged = Merged {
+        host,
+        has_tls,
+        by_regex,
+        allow_loopback,
+        taken: HashMap::new(),
+        shadowed: Vec::new(),
+        standbys: HashMap::new(),
+    };
     merged.add_moved(&claims);
     let mut remaining = endpoints.iter();
+    merged.standbys = standbys(&claims, &mut remaining);
     for claim in &claims {
         for ((path, backend), endpoints) in claim.paths().zip(&mut remaining) {
             let key = (path.canonical().to_owned(), path.kind());
@@ -250,6 +278,15 @@ fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>, a
     HeldHost { table: Arc::new(HostTable::new(routes)), claims, endpoints, shadowed }
 }
 
+/// Who stands in for the Services of which Ingress; takes their endpoints.
+fn standbys<'a>(
+    claims: &[Claim],
+    remaining: &mut impl Iterator<Item = &'a Arc<Endpoints>>,
+) -> HashMap<ObjectName, Arc<Endpoints>> {
+    let with_standby = claims.iter().filter(|claim| claim.plan.standby.is_some());
+    with_standby.zip(remaining).map(|(claim, endpoints)| (claim.plan.name.clone(), Arc::clone(endpoints))).collect()
+}
+
 /// The routes of one host so far.
 struct Merged<'a> {
     host: &'a HostMatch,
@@ -260,6 +297,8 @@ struct Merged<'a> {
     allow_loopback: bool,
     taken: HashMap<(String, PathType), Route>,
     shadowed: Vec<Finding>,
+    /// Who stands in for the Services of an Ingress.
+    standbys: HashMap<ObjectName, Arc<Endpoints>>,
 }
 
 impl Merged<'_> {
@@ -277,16 +316,17 @@ impl Merged<'_> {
             Entry::Occupied(_) if backend.is_default() && claim.rule().is_some() => {}
             Entry::Occupied(first) => self.shadowed.push(shadowed_by(claim, backend, first.get())),
             Entry::Vacant(free) => {
-                let (host, endpoints) = (self.host.clone(), Arc::clone(endpoints));
-                let ingress = claim.plan.name.clone();
+                let (host, ingress) = (self.host.clone(), claim.plan.name.clone());
+                let standby = self.standbys.get(&ingress);
+                let (endpoints, stands_in_for) = in_place_of(endpoints, standby);
                 let is_expression = self.by_regex && !backend.is_default();
                 let path = if is_expression { path.as_regex() } else { path.clone() };
                 let plan = RoutePlan::of(&claim.plan.annotations, claim.plan.is_compat, self.has_tls, &path);
                 let users = claim.material.as_ref().and_then(|material| material.users.as_ref());
-                let gear = Gear { users, zone: &claim.plan.zone, allow_loopback: self.allow_loopback };
+                let gear = Gear { users, zone: &claim.plan.zone, allow_loopback: self.allow_loopback, pages: standby };
                 let plan = plan.map(|plan| Arc::new(plan.equipped(&path, &gear)));
                 let upstream = upstream(claim, &path, &endpoints);
-                free.insert(Route { ingress, host, path, endpoints, plan, upstream, canary: None });
+                free.insert(Route { ingress, host, path, endpoints, stands_in_for, plan, upstream, canary: None });
             }
         }
     }
@@ -316,6 +356,7 @@ impl Merged<'_> {
             host: main.host.clone(),
             path: main.path.clone(),
             endpoints: Arc::clone(endpoints),
+            stands_in_for: None,
             plan: main.plan.clone(),
             upstream: Arc::clone(&main.upstream),
             canary: None,
@@ -333,12 +374,21 @@ impl Merged<'_> {
             ingress: plan.name.clone(),
             host: self.host.clone(),
             endpoints: Arc::new(Endpoints::broken(key, BackendProblem::Unset)),
+            stands_in_for: None,
             plan: Some(Arc::new(RoutePlan::moved(to))),
             upstream: Arc::default(),
             path: path.clone(),
             canary: None,
         };
         self.taken.insert((path.canonical().to_owned(), path.kind()), route);
+    }
+}
+
+/// Those who serve: the endpoints, or, if there are none, those of the Service that stands in, and for whom.
+fn in_place_of(endpoints: &Arc<Endpoints>, standby: Option<&Arc<Endpoints>>) -> (Arc<Endpoints>, Option<BackendKey>) {
+    match standby.filter(|standby| endpoints.list().is_empty() && !standby.list().is_empty()) {
+        Some(standby) => (Arc::clone(standby), Some(endpoints.key().clone())),
+        None => (Arc::clone(endpoints), None),
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct IngressPlan {
     pub(super) name: ObjectName,
     pub(super) rules: Vec<Rule>,
     pub(super) default: Option<Backend>,
+    /// Who stands in for Services without endpoints and answers in place of errors.
+    pub(super) standby: Option<Backend>,
     pub(super) tls: Vec<Tls>,
     pub(super) findings: Vec<Finding>,
     pub(super) annotations: Annotations,
@@ -57,8 +59,18 @@ pub(super) struct Backend {
     pub(super) port: PortRef,
     /// Why it can never be served.
     pub(super) problem: Option<BackendProblem>,
-    /// `[rule, path]`; `None` for the default backend.
-    at: Option<[usize; 2]>,
+    at: At,
+}
+
+/// Where a backend is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// `spec.defaultBackend`.
+    Default,
+    /// This path of this rule.
+    Path(usize, usize),
+    /// The annotation of this key.
+    Annotation(&'static str),
 }
 
 /// One element of `spec.tls`.
@@ -98,6 +110,7 @@ impl IngressPlan {
             name: name.clone(),
             rules: Vec::new(),
             default: None,
+            standby: None,
             tls: Vec::new(),
             findings: Vec::new(),
             annotations: Annotations::default(),
@@ -107,8 +120,9 @@ impl IngressPlan {
         };
         plan.read_annotations();
         plan.read_credentials(identities);
+        plan.standby = plan.annotations.errors.service.as_deref().map(|service| plan.standby(service));
         let Some(spec) = &source.spec else { return plan };
-        plan.default = spec.default_backend.as_ref().map(|backend| plan.backend(backend, None));
+        plan.default = spec.default_backend.as_ref().map(|backend| plan.backend(backend, At::Default));
         for (at, rule) in spec.rules.iter().flatten().enumerate() {
             plan.add_rule(at, rule);
         }
@@ -182,7 +196,7 @@ impl IngressPlan {
         for (index, written) in rule.http.iter().flat_map(|http| &http.paths).enumerate() {
             let read = if self.annotations.rewrite.is_regex() { PathMatch::regex } else { PathMatch::parse };
             match read(written.path.as_deref().unwrap_or_default(), &written.path_type) {
-                Ok(path) => paths.push(PathRule { path, backend: self.backend(&written.backend, Some([at, index])) }),
+                Ok(path) => paths.push(PathRule { path, backend: self.backend(&written.backend, At::Path(at, index)) }),
                 Err(error) => {
                     let field = [
                         Part::Key("rules"),
@@ -221,7 +235,14 @@ impl IngressPlan {
         self.findings.push(Finding::error(self.object(), &field, reason, error));
     }
 
-    fn backend(&self, written: &IngressBackend, at: Option<[usize; 2]>) -> Backend {
+    fn standby(&self, service: &str) -> Backend {
+        const KEYS: [&str; 2] = ["ferrogate.io/default-backend", "nginx.ingress.kubernetes.io/default-backend"];
+        let key = KEYS[usize::from(self.key_of("default-backend") != KEYS[0])];
+        let service = ObjectName::new(Arc::clone(&self.name.namespace), service);
+        Backend { service, port: PortRef::First, problem: None, at: At::Annotation(key) }
+    }
+
+    fn backend(&self, written: &IngressBackend, at: At) -> Backend {
         let named = |name: &str| ObjectName::new(Arc::clone(&self.name.namespace), name);
         match (&written.service, &written.resource) {
             (Some(service), _) => Backend { service: named(&service.name), port: port(service), problem: None, at },
@@ -242,17 +263,11 @@ impl IngressPlan {
 impl Backend {
     /// The field that a problem is about.
     pub(super) fn field(&self, problem: &BackendProblem) -> Vec<Part> {
-        let mut field = vec![Part::Key("spec")];
+        let mut field = self.rule_field();
         match self.at {
-            None => field.push(Part::Key("defaultBackend")),
-            Some([rule, path]) => field.extend([
-                Part::Key("rules"),
-                Part::At(rule),
-                Part::Key("http"),
-                Part::Key("paths"),
-                Part::At(path),
-                Part::Key("backend"),
-            ]),
+            At::Annotation(_) => return field,
+            At::Default => {}
+            At::Path(..) => field.push(Part::Key("backend")),
         }
         match problem {
             BackendProblem::ServiceMissing { .. }
@@ -275,14 +290,15 @@ impl Backend {
 
     /// Whether it is the `defaultBackend`.
     pub(super) const fn is_default(&self) -> bool {
-        self.at.is_none()
+        matches!(self.at, At::Default)
     }
 
-    /// The path of the rule, or the default backend.
+    /// The path of the rule, the default backend, or the annotation.
     pub(super) fn rule_field(&self) -> Vec<Part> {
         match self.at {
-            None => vec![Part::Key("spec"), Part::Key("defaultBackend")],
-            Some([rule, path]) => {
+            At::Annotation(key) => vec![Part::Key("metadata"), Part::Key("annotations"), Part::Key(key)],
+            At::Default => vec![Part::Key("spec"), Part::Key("defaultBackend")],
+            At::Path(rule, path) => {
                 vec![
                     Part::Key("spec"),
                     Part::Key("rules"),

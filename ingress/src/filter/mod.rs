@@ -29,6 +29,7 @@ use config::object::ObjectName;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 
 use crate::answer::Fault;
+use crate::endpoints::Endpoints;
 use crate::path::{self, PathMatch};
 
 pub use basic::{Check, Credentials, Users};
@@ -57,6 +58,8 @@ pub struct RoutePlan {
     /// The host that everything is sent to.
     moved: Option<Arc<str>>,
     upstream: Vec<(HeaderName, HeaderValue)>,
+    /// Whose pages are shown in place of errors.
+    pages: Option<Arc<Endpoints>>,
 }
 
 /// What plans are made with beside annotations.
@@ -68,6 +71,8 @@ pub struct Gear<'a> {
     pub zone: &'a Arc<Zone>,
     /// Whether services may be asked at loopback addresses.
     pub allow_loopback: bool,
+    /// Whose pages are shown in place of errors.
+    pub pages: Option<&'a Arc<Endpoints>>,
 }
 
 /// A request, as filters see it.
@@ -226,8 +231,20 @@ impl RoutePlan {
         let upstream = upstream(&rest);
         let rest = Annotations { any_guard: annotations.any_guard, ..rest };
         let (limiter, password, external) = (None, None, None);
-        let moved = None;
-        Some(Self { body, https, rewrite, moved, upstream, annotations: rest, compat, limiter, password, external })
+        let (moved, pages) = (None, None);
+        Some(Self {
+            body,
+            https,
+            rewrite,
+            moved,
+            upstream,
+            annotations: rest,
+            compat,
+            limiter,
+            password,
+            external,
+            pages,
+        })
     }
 
     /// The same plan with what its annotations name: who may come (`None` if nobody knows), and who asked how often.
@@ -236,6 +253,7 @@ impl RoutePlan {
     #[must_use]
     pub fn equipped(mut self, rule: &PathMatch, gear: &Gear<'_>) -> Self {
         let users = gear.users;
+        self.pages = gear.pages.filter(|_| !self.annotations.errors.statuses.is_empty()).cloned();
         self.limiter = limit::Limiter::of(&self.annotations.limits, gear.zone);
         if rule.as_written().starts_with(redirect::CHALLENGES) {
             return self;
@@ -264,6 +282,7 @@ impl RoutePlan {
             rewrite: None,
             moved: Some(Arc::clone(to)),
             upstream: Vec::new(),
+            pages: None,
         }
     }
 
@@ -293,7 +312,10 @@ impl RoutePlan {
         if let Some(to) = self.https.redirect(asked) {
             return Ok(to);
         }
-        if !asked.has_endpoints || self.annotations.denied {
+        if self.annotations.denied {
+            return Err(Fault::Denied);
+        }
+        if !asked.has_endpoints {
             return Err(Fault::NoEndpoint);
         }
         Ok(Verdict::Pass)
@@ -399,6 +421,19 @@ impl RoutePlan {
         let template = self.annotations.forwarded_prefix.as_ref().filter(|prefix| prefix.has_groups())?;
         let path = path::readable(path);
         HeaderValue::from_str(&template.expand(&rule.pattern()?.groups(&path)?)).ok()
+    }
+
+    /// Who is asked for a page in place of an answer with this status; nobody if that stays as it is.
+    #[must_use]
+    pub fn page_for(&self, status: u16) -> Option<&Arc<Endpoints>> {
+        let pages = self.pages.as_ref().filter(|pages| !pages.list().is_empty());
+        pages.filter(|_| self.annotations.errors.statuses.contains(&status))
+    }
+
+    /// Who is asked for pages.
+    #[must_use]
+    pub const fn pages(&self) -> Option<&Arc<Endpoints>> {
+        self.pages.as_ref()
     }
 
     /// The largest request body in bytes.

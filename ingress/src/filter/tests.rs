@@ -110,7 +110,7 @@ fn the_first_that_objects_answers() {
         (0, "OPTIONS /", &large[..], Err(Fault::BodyTooLarge)),
         (0, "OPTIONS /", &[("content-length", "1024")][..], Ok(Verdict::NoContent)),
         (0, "GET /", &[], Ok(Verdict::Redirect(302, "https://t.example/".into()))),
-        (4, "GET /", &[], Err(Fault::NoEndpoint)),
+        (4, "GET /", &[], Err(Fault::Denied)),
     ] {
         assert_eq!(judged(&plan(&all[skip..]), line, fields), expected, "{skip} {line}");
     }

@@ -15,6 +15,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use super::Timeouts;
+use crate::endpoints::Endpoints;
 use crate::identity::Identity;
 use crate::routes::Route;
 
@@ -55,6 +56,14 @@ impl Dial {
                 .map(|(chain, key)| Arc::new(CertKey::new(chain.to_vec(), key.to_vec()))),
             group: hasher.finish(),
         }
+    }
+
+    /// Those who are asked in the clear, whatever the route says of its own.
+    pub(super) fn plain(endpoints: &Endpoints) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (endpoints.key(), Protocol::default()).hash(&mut hasher);
+        let (protocol, name, group) = (Protocol::default(), String::new(), hasher.finish());
+        Self { protocol, name, verify: false, trusted: None, shown: None, group }
     }
 
     /// Whether endpoints speak HTTP/2.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::access_writer::Log;
 use super::auth::Asker;
+use super::dial::Dial;
 use super::guard::Verified;
 use super::proxy::{LocalRoute, Shared, conn};
 use super::upstream::Attempts;
@@ -28,6 +29,7 @@ use crate::answer::Fault;
 use crate::balance::cookie::Held;
 use crate::balance::key::{self, Facts};
 use crate::balance::{Tie, Wish};
+use crate::endpoints::Endpoints;
 use crate::filter::{
     Admission, AnswerChange, Asked, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan,
     Slot, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
@@ -88,6 +90,8 @@ pub(super) struct Exchange {
     held: Option<Held>,
     /// Whether the answer of an endpoint was refused, so that another one is asked.
     pub(super) rejected: bool,
+    /// The status in whose place a page of another Service is asked for.
+    detour: Option<u16>,
     /// What was answered, unless an answer of the endpoint was begun.
     pub(super) status: u16,
 }
@@ -112,6 +116,7 @@ impl Exchange {
             attempts: Attempts::default(),
             held: None,
             rejected: false,
+            detour: None,
             status: CLIENT_GONE,
         }
     }
@@ -330,8 +335,30 @@ impl Exchange {
         self.route.as_ref().ok_or_else(|| status_error(404))
     }
 
+    /// Asks another Service for a page in place of an answer with this status, if the route says so; whether it does.
+    /// Once only, and not once an answer was begun.
+    pub(super) fn turn_to_page(&mut self, session: &Session, status: u16) -> bool {
+        let is_begun = session.response_written().is_some_and(|written| !written.status.is_informational());
+        let is_meant = self.plan().is_some_and(|plan| plan.page_for(status).is_some());
+        let turns = is_meant && !is_begun && self.detour.is_none() && !session.as_ref().retry_buffer_truncated();
+        if turns {
+            self.detour = Some(status);
+        }
+        turns
+    }
+
+    /// Who is to be asked, and how they are reached.
+    pub(super) fn destination(&self) -> Result<(&Arc<Endpoints>, &Dial)> {
+        let local = self.route()?;
+        let pages = self.plan().and_then(RoutePlan::pages).zip(local.pages.as_ref());
+        Ok(pages.filter(|_| self.detour.is_some()).unwrap_or((&local.route.endpoints, &local.dial)))
+    }
+
     /// How to choose an endpoint for the request.
     pub(super) fn wish(&mut self, session: &Session) -> Result<Wish> {
+        if self.detour.is_some() {
+            return Ok(Wish { tie: Tie::Free, method: Method::default() });
+        }
         let local = Arc::clone(self.route()?);
         let (plan, backend) = (&local.route.upstream, local.route.endpoints.key());
         let request = session.req_header();
@@ -351,7 +378,7 @@ impl Exchange {
 
     /// Gives the client a cookie if the one it has is not right.
     pub(super) fn tie(&self, session: &Session, answer: &mut ResponseHeader) -> Result<()> {
-        let Some(held) = self.held else { return Ok(()) };
+        let Some(held) = self.held.filter(|_| self.detour.is_none()) else { return Ok(()) };
         let route = &self.route()?.route;
         let addr = self.attempts.addr();
         let endpoint = route.endpoints.list().iter().find(|endpoint| Some(endpoint.addr) == addr);
@@ -369,7 +396,7 @@ impl Exchange {
 
     /// Whether an answer with this status may be a reason to ask another endpoint.
     pub(super) fn minds(&self, status: u16) -> bool {
-        self.route().is_ok_and(|local| local.route.upstream.retry.minds(status))
+        self.detour.is_none() && self.route().is_ok_and(|local| local.route.upstream.retry.minds(status))
     }
 
     /// Whether another endpoint may be asked after the attempt under way failed.
@@ -378,7 +405,8 @@ impl Exchange {
         let is_begun = session.response_written().is_some_and(|written| !written.status.is_informational());
         let is_idempotent = session.req_header().method.is_idempotent();
         // A connection that had merely grown old is no reason to avoid its endpoint.
-        let is_there = failure == Failure::Stale || self.attempts.has_another(&local.route.endpoints);
+        let Ok((endpoints, _)) = self.destination() else { return false };
+        let is_there = failure == Failure::Stale || self.attempts.has_another(endpoints);
         let plan = &local.route.upstream.retry;
         !is_begun
             && !session.retry_buffer_truncated()
@@ -389,8 +417,10 @@ impl Exchange {
     /// Makes the endpoint's request of the client's.
     pub(super) fn prepare(&mut self, session: &Session, request: &mut RequestHeader) -> Result<()> {
         // Pingora has removed any other wish than a complete WebSocket handshake.
-        self.asked_upgrade = request.headers.contains_key(UPGRADE);
-        if let Some(path) = &self.rewritten {
+        self.asked_upgrade = self.detour.is_none() && request.headers.contains_key(UPGRADE);
+        if self.detour.is_some() {
+            request.set_uri(page_target(session.req_header())?.into());
+        } else if let Some(path) = &self.rewritten {
             let target: PathAndQuery = path.parse().map_err(|_| status_error(400))?;
             request.set_uri(target.into());
         }
@@ -398,7 +428,7 @@ impl Exchange {
             join_cookies(request)?;
         }
         // gRPC servers look for it (gRPC over HTTP/2, "Requests").
-        let wants_trailers = self.route().is_ok_and(|local| local.dial.is_h2())
+        let wants_trailers = self.destination().is_ok_and(|(_, dial)| dial.is_h2())
             && request.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
         let tls = is_tls(session);
         let port = session.server_addr().and_then(PeerAddr::as_inet).map_or(0, SocketAddr::port);
@@ -438,7 +468,23 @@ impl Exchange {
         if let Some(prefix) = &self.prefix {
             request.insert_header(X_FORWARDED_PREFIX, prefix.clone())?;
         }
-        Ok(())
+        self.tell_error(session, request)
+    }
+
+    /// Tells a Service that stands in for another why it is asked, in the words of ingress-nginx.
+    fn tell_error(&self, session: &Session, request: &mut RequestHeader) -> Result<()> {
+        let route = &self.route()?.route;
+        let Some(status) = self.detour.or(route.stands_in_for.as_ref().map(|_| 503)) else { return Ok(()) };
+        let asked = session.req_header();
+        request.insert_header("X-Code", status)?;
+        if let Some(accept) = asked.headers.get(ACCEPT) {
+            request.insert_header("X-Format", accept.clone())?;
+        }
+        request.insert_header("X-Original-URI", asked.raw_path())?;
+        request.insert_header("X-Namespace", &*route.ingress.namespace)?;
+        request.insert_header("X-Ingress-Name", &*route.ingress.name)?;
+        request.insert_header("X-Service-Name", &*route.service().name)?;
+        request.insert_header("X-Service-Port", route.port().to_string())
     }
 
     /// Lets an upgrade through that was asked for; any other 101 is a fault of the endpoint.
@@ -550,6 +596,12 @@ impl Drop for Exchange {
     }
 }
 
+/// What is asked for in place of an error: `/`, with the query, as ingress-nginx does it.
+fn page_target(asked: &RequestHeader) -> Result<PathAndQuery> {
+    let target = asked.uri.query().map_or_else(|| "/".to_owned(), |query| format!("/?{query}"));
+    target.parse().map_err(|_| status_error(400))
+}
+
 /// Whether the client came over TLS.
 pub(super) fn is_tls(session: &Session) -> bool {
     session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
@@ -607,7 +659,7 @@ pub(super) fn fault_of(error: &Error, body: Option<BodyFault>) -> Option<Fault> 
     }
 }
 
-fn upstream_fault(etype: &ErrorType) -> Fault {
+pub(super) fn upstream_fault(etype: &ErrorType) -> Fault {
     match etype {
         ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => Fault::BackendTimeout,
         ErrorType::ConnectRefused

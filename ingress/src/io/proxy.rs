@@ -110,6 +110,8 @@ pub(super) struct LocalRoute {
     pub(super) route: Arc<Route>,
     pub(super) recorder: Recorder,
     pub(super) dial: Dial,
+    /// How those are reached whose pages are shown in place of errors.
+    pub(super) pages: Option<Dial>,
 }
 
 /// The table in force, and the routes of it that this worker has used.
@@ -172,7 +174,8 @@ impl Gateway {
         let route = table.find(host, path)?.or_canary(headers, || fastrand::u64(..));
         let local = used.entry(Arc::as_ptr(route) as usize).or_insert_with(|| {
             let recorder = self.shared.metrics.recorder(Some(&route.ingress));
-            Arc::new(LocalRoute { route: Arc::clone(route), recorder, dial: Dial::of(route) })
+            let pages = route.plan.as_ref().and_then(|plan| plan.pages()).map(|pages| Dial::plain(pages));
+            Arc::new(LocalRoute { route: Arc::clone(route), recorder, dial: Dial::of(route), pages })
         });
         Some(Arc::clone(local))
     }
@@ -241,6 +244,7 @@ impl ProxyHttp for Gateway {
                 exchange.write_head(session, 204, None).await?;
                 return Ok(true);
             }
+            Err(Fault::NoEndpoint) if exchange.turn_to_page(session, 503) => return Ok(false),
             Err(fault) => fault,
         };
         self.answer(session, exchange, fault).await?;
@@ -250,11 +254,12 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         let route = Arc::clone(exchange.route()?);
         let wish = exchange.wish(session)?;
-        let Some(addr) = exchange.attempts.begin(&route.route.endpoints, &wish, self.now()) else {
+        let endpoints = Arc::clone(exchange.destination()?.0);
+        let Some(addr) = exchange.attempts.begin(&endpoints, &wish, self.now()) else {
             return Err(exchange::status_error(503));
         };
         let asked = route.route.plan.as_ref().map(|plan| plan.timeouts());
-        Ok(route.dial.peer(addr, session.is_upgrade_req(), &self.shared.timeouts, asked))
+        Ok(exchange.destination()?.1.peer(addr, session.is_upgrade_req(), &self.shared.timeouts, asked))
     }
 
     async fn request_body_filter(
@@ -293,6 +298,10 @@ impl ProxyHttp for Gateway {
                 exchange.rejected = true;
                 return Err(exchange::status_error(status).into_up());
             }
+            if status != 101 && exchange.turn_to_page(session, status) {
+                exchange.rejected = true;
+                return Err(exchange::status_error(status).into_up());
+            }
             self.close_if_draining(session);
         }
         response::clean(answer);
@@ -328,7 +337,9 @@ impl ProxyHttp for Gateway {
             tracing::warn!(endpoint = %peer, reason, "an endpoint does not accept connections");
         }
         let is_late = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-        let retry = exchange.may_ask_again(session, if is_late { Failure::ConnectTimeout } else { Failure::Refused });
+        let failure = if is_late { Failure::ConnectTimeout } else { Failure::Refused };
+        let status = exchange::upstream_fault(error.etype()).status();
+        let retry = exchange.may_ask_again(session, failure) || exchange.turn_to_page(session, status);
         exchange.attempts.end(0);
         error.set_retry(retry);
         if retry {
@@ -357,7 +368,9 @@ impl ProxyHttp for Gateway {
                 tracing::warn!(endpoint = %peer, reason, "an endpoint breaks off again and again");
             }
         }
-        let retry = was_rejected || (is_theirs && exchange.may_ask_again(session, failure));
+        let status = exchange::upstream_fault(error.etype()).status();
+        let mut asks_again = || exchange.may_ask_again(session, failure) || exchange.turn_to_page(session, status);
+        let retry = was_rejected || (is_theirs && asks_again());
         error.set_retry(retry);
         if error.retry() {
             exchange.attempts.end(0);

@@ -18,6 +18,7 @@ fn certs() -> Arc<CertTable> {
 fn route(host: &str, path: &str, kind: PathType) -> Arc<Route> {
     let key = BackendKey { service: ObjectName::new("shop", "web"), port: PortRef::Number(80) };
     Arc::new(Route {
+        stands_in_for: None,
         ingress: ObjectName::new("shop", format!("{host} {kind} {path}")),
         host: HostMatch::parse(host).unwrap(),
         path: PathMatch::new(path, kind).unwrap(),

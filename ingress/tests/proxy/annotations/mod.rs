@@ -2,6 +2,7 @@
 
 mod answers;
 mod canary;
+mod errors;
 mod external;
 mod guards;
 mod paths;
@@ -10,6 +11,7 @@ mod snippets;
 use std::net::SocketAddr;
 
 use crate::support::client::{Answer, Client};
+use crate::support::objects::World;
 
 /// What a request came to, as far as nginx and we are to agree on it.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +36,11 @@ impl Outcome {
     fn redirected(status: u16, to: &str) -> Self {
         Self { status, location: Some(to.to_owned()), asked: None }
     }
+}
+
+/// One Ingress of class `nginx` for all of `a.example`, with these annotations, to one endpoint.
+fn web(endpoint: SocketAddr, annotations: &[(&str, &str)]) -> World {
+    World::default().service("web", &[endpoint]).annotated("web", "a.example", &["/"], "web", annotations)
 }
 
 /// The answer to a GET with these fields.

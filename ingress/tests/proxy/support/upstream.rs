@@ -209,6 +209,10 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
             };
             stream.write_all(format!("HTTP/1.1 {text}").as_bytes()).await?;
         }
+        path if path.starts_with("/status/") => {
+            let head = format!("HTTP/1.1 {} Made\r\nContent-Length: 4\r\n\r\nmade", &path["/status/".len()..]);
+            stream.write_all(head.as_bytes()).await?;
+        }
         "/held" => {
             release.notified().await;
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nreleased").await?;
