@@ -13,6 +13,7 @@ pub mod annotation;
 pub mod challenge;
 pub mod derived;
 pub mod diagnostic;
+pub mod global;
 pub mod issuer;
 pub mod legacy;
 pub mod manifest;

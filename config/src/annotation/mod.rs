@@ -32,7 +32,7 @@ mod snippet;
 mod source;
 mod text;
 mod upstream;
-mod value;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,7 @@ pub use rewrite::{Rewrite, Template};
 pub use secrets::{NamedSecret, secrets};
 pub use snippet::{Action, Condition, Level, Step, Test};
 pub use source::Sources;
+pub(crate) use source::{network, networks};
 pub use text::{Text, Variable};
 pub use upstream::{Upstream, UpstreamTimeouts};
 
@@ -130,7 +131,18 @@ impl Annotations {
     /// Reads the annotations of an Ingress; those under other prefixes are nobody's business here.
     #[must_use]
     pub fn read(written: &BTreeMap<String, String>) -> (Self, Vec<AnnotationProblem>) {
-        let mut reader = Reader::new(written);
+        Self::read_with(written, &BTreeMap::new())
+    }
+
+    /// As [`Self::read`]; what is not written, or wrong, is as `defaults` has it, by name without prefix.
+    ///
+    /// A default that is wrong itself is none, or keeps everybody out if it guards access; it is not reported here.
+    #[must_use]
+    pub fn read_with(
+        written: &BTreeMap<String, String>,
+        defaults: &BTreeMap<String, String>,
+    ) -> (Self, Vec<AnnotationProblem>) {
+        let mut reader = Reader::new(written, defaults);
         let mut read = Self {
             body_size: reader.value("proxy-body-size", value::size),
             ssl: redirect::ssl(&mut reader),

@@ -12,13 +12,16 @@ use crate::suggest;
 pub(super) struct Reader<'a> {
     /// Name to whole key and value.
     values: BTreeMap<&'a str, (&'a str, &'a str)>,
+    /// What counts where nothing is written, by name.
+    defaults: BTreeMap<&'a str, &'a str>,
     problems: Vec<AnnotationProblem>,
     denied: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(written: &'a BTreeMap<String, String>) -> Self {
-        let mut reader = Self { values: BTreeMap::new(), problems: Vec::new(), denied: false };
+    pub(super) fn new(written: &'a BTreeMap<String, String>, defaults: &'a BTreeMap<String, String>) -> Self {
+        let defaults = defaults.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let mut reader = Self { values: BTreeMap::new(), defaults, problems: Vec::new(), denied: false };
         for prefix in [NGINX_PREFIX, ANNOTATION_PREFIX] {
             for (key, value) in written {
                 if let Some(name) = key.strip_prefix(prefix) {
@@ -26,7 +29,17 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        reader.leave_out_defaults();
         reader
+    }
+
+    /// A service of its own, or none, leaves nothing of that which is asked for everybody (`global-auth-url`).
+    fn leave_out_defaults(&mut self) {
+        let opts_out =
+            self.values.get("enable-global-auth").is_some_and(|(_, text)| value::boolean(text.trim()) == Ok(false));
+        if opts_out || self.values.contains_key("auth-url") {
+            self.defaults.retain(|name, _| !name.starts_with("auth-"));
+        }
     }
 
     fn add(&mut self, name: &'a str, key: &'a str, value: &'a str) {
@@ -48,14 +61,21 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of `name` if it is there and right; a wrong one is reported and has no effect.
-    pub(super) fn value<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let (key, value) = *self.values.get(name)?;
-        parse(value.trim()).map_err(|why| self.error(key, why)).ok()
+    pub(super) fn value<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let read = self
+            .values
+            .get(name)
+            .copied()
+            .and_then(|(key, value)| parse(value.trim()).map_err(|why| self.error(key, why)).ok());
+        read.or_else(|| parse(self.defaults.get(name)?.trim()).ok())
     }
 
     /// As [`Self::value`] for what controls access: if it is wrong, nobody passes.
-    pub(super) fn guard<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let (key, value) = *self.values.get(name)?;
+    pub(super) fn guard<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let Some((key, value)) = self.values.get(name).copied() else {
+            // What is wrong with a default is told where it is written.
+            return parse(self.defaults.get(name)?.trim()).map_err(|_| self.denied = true).ok();
+        };
         let deny = |why| {
             self.denied = true;
             self.error(key, format!("{why}; these paths are answered with 503 until it is right"));
@@ -79,7 +99,7 @@ impl<'a> Reader<'a> {
 
     /// Whether `name` is there.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.values.contains_key(name)
+        self.values.contains_key(name) || self.defaults.contains_key(name)
     }
 
     /// Lets nobody pass, since something is missing beside `name`.

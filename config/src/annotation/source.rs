@@ -33,11 +33,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Sources {
     Sources { allow: newer.or(older), deny: reader.guard("denylist-source-range", networks).unwrap_or_default() }
 }
 
-pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+pub(crate) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     value::list(text).map(network).collect()
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     let wrong = |_| format!("{text:?} is neither a network nor an address; write it like 192.0.2.0/24");
     text.parse::<IpNet>().map(|network| network.trunc()).or_else(|_| address()).map_err(wrong)
