@@ -231,6 +231,23 @@ impl Claims {
     }
 }
 
+/// Who answers for a VIP, asked by ARP for a while from this namespace.
+#[must_use]
+pub fn claimants(namespace: &Namespace, vip: Ipv4Addr) -> BTreeSet<[u8; 6]> {
+    namespace.enter(move || {
+        let (mut wire, mut found) = (Wire::open(), BTreeSet::new());
+        let question = who_has(wire.mac(), vip);
+        for _ in 0..10 {
+            wire.send(&question);
+            let asked = Instant::now();
+            while asked.elapsed() < 3 * ARP_PERIOD {
+                found.extend(wire.frame().as_deref().and_then(|frame| claimant(frame, vip)));
+            }
+        }
+        found
+    })
+}
+
 /// The question for `ip`, from a host that has no address, so that nobody learns from it.
 fn who_has(mac: [u8; 6], ip: Ipv4Addr) -> Vec<u8> {
     let mut frame = vec![0xff; 6];

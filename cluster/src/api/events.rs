@@ -2,7 +2,9 @@
 //!
 //! An event that holds is told once. One that ceases and comes back raises the count of the first, as kubelet's do,
 //! instead of making another object; a program that starts anew learns from the API server what was told before.
+//! One whose answer was lost is told again under the same name, so that it is there once either way.
 //! What is told of every Ingress waits until nothing else does: ten thousand of those may not delay a warning.
+//! What says how things stand (who announces) is not told any more when they stand otherwise before its turn comes.
 //!
 //! Pure. Who writes: [`super::writer`].
 
@@ -27,6 +29,9 @@ const LONGEST_MESSAGE: usize = 1024;
 /// What is told of every object, and of use only to who looks at that one.
 const ROUTINE: &str = "Sync";
 
+/// What is wrong as soon as it is over: told late, the last word about a Service would name the wrong node.
+const STANDING: [&str; 2] = [ROUTINE, "nodeAssigned"];
+
 /// What makes two events one.
 type Key = (ObjectRef, String, String);
 
@@ -42,7 +47,9 @@ pub(super) struct Teller {
 
 #[derive(Clone, Debug)]
 struct Told {
+    /// Of the object that counts.
     name: String,
+    /// How often it was told; zero while nobody knows whether the object was made.
     count: i64,
     /// When we told it last.
     last: Option<Instant>,
@@ -83,6 +90,9 @@ impl Teller {
                 queue.push_back(event.clone());
             }
         }
+        let holds = |event: &Event| !STANDING.contains(&event.reason) || holding.contains(event);
+        self.queue.retain(holds);
+        self.routine.retain(holds);
         self.holding = holding;
         self.forget();
     }
@@ -116,22 +126,22 @@ impl Teller {
     ) -> Option<(Event, Telling)> {
         loop {
             let event = self.queue.pop_front().or_else(|| self.routine.pop_front())?;
-            let telling = match self.told.get_mut(&key(&event)) {
+            let key = key(&event);
+            let telling = match self.told.get_mut(&key) {
                 Some(told) if told.last.is_some_and(|last| now < last + SPACING) => {
                     told.count += 1;
                     continue;
                 }
-                Some(told) => {
+                Some(told) if told.count > 0 => {
                     told.count += 1;
                     told.last = Some(now);
                     let patch = json!({ "count": told.count, "lastTimestamp": seconds(clock) });
                     let namespace = namespace(&event.object);
                     Telling::Count { namespace, name: told.name.clone(), patch }
                 }
-                None => {
-                    let name = name(&event, clock);
-                    self.told
-                        .insert(key(&event), Told { name: name.clone(), count: 1, last: Some(now), learned: false });
+                tried => {
+                    let name = tried.map_or_else(|| name(&event, clock), |told| told.name.clone());
+                    self.told.insert(key, Told { name: name.clone(), count: 1, last: Some(now), learned: false });
                     Telling::Create(body(&event, &name, uid(&event.object), clock))
                 }
             };
@@ -145,16 +155,14 @@ impl Teller {
         self.queue.push_back(event);
     }
 
-    /// It could not be told; it has its turn again.
+    /// Nobody knows whether it was told; it has its turn again.
     pub(super) fn again(&mut self, event: Event) {
-        if self.queue.len() < LONGEST_QUEUE {
-            if let Some(told) = self.told.get_mut(&key(&event)) {
-                told.last = None;
-                told.count -= 1;
-                if told.count == 0 {
-                    self.told.remove(&key(&event));
-                }
-            }
+        if let Some(told) = self.told.get_mut(&key(&event)) {
+            told.last = None;
+            told.count -= 1;
+        }
+        let is_over = STANDING.contains(&event.reason) && !self.holding.contains(&event);
+        if self.queue.len() < LONGEST_QUEUE && !is_over {
             self.queue.push_front(event);
         }
     }
@@ -275,11 +283,49 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_could_not_be_told_has_its_turn_again() {
+    fn an_event_whose_answer_was_lost_is_told_again_under_the_same_name() {
         let (mut teller, start) = (Teller::default(), Instant::now());
-        teller.tell(vec![event("one")]);
-        let (failed, first) = teller.next(|_| None, start, Timestamp::UNIX_EPOCH).unwrap();
-        teller.again(failed);
-        assert_eq!(drain(&mut teller, start), [first]);
+        let moment = |seconds| Timestamp::UNIX_EPOCH + Duration::from_secs(seconds);
+        let warning = Event { reason: "BackendNotFound", ..event("no such Service") };
+        let mut names = BTreeSet::new();
+        teller.tell(vec![warning.clone()]);
+        for attempt in 0..3 {
+            let Some((lost, Telling::Create(body))) = teller.next(|_| None, start, moment(attempt)) else {
+                panic!("attempt {attempt} makes the object")
+            };
+            names.insert(body["metadata"]["name"].to_string());
+            if attempt < 2 {
+                teller.again(lost);
+            }
+        }
+        assert_eq!(names.len(), 1, "{names:?}");
+        let mut counts = Vec::new();
+        teller.tell(vec![warning]);
+        for attempt in 0..2 {
+            let Some((lost, Telling::Count { patch, .. })) = teller.next(|_| None, start + SPACING, moment(9)) else {
+                panic!("attempt {attempt} raises its count")
+            };
+            counts.push(patch["count"].clone());
+            teller.again(lost);
+        }
+        assert_eq!(counts, [2, 2]);
+    }
+
+    #[test]
+    fn who_announces_is_not_told_when_it_is_another_by_then() {
+        let (mut teller, start) = (Teller::default(), Instant::now());
+        let announcing = |index: usize| Event {
+            object: ObjectRef::new(Kind::Service, ObjectName::new("shop", format!("s{index}"))),
+            reason: "nodeAssigned",
+            ..event("announcing from node \"n1\"")
+        };
+        let all: Vec<Event> = (0..1000).map(announcing).collect();
+        teller.hold(all.iter());
+        let (first, _) = teller.next(|_| None, start, Timestamp::UNIX_EPOCH).unwrap();
+        teller.hold(all[..1].iter().chain(&all[998..]));
+        assert_eq!((first, drain(&mut teller, start).len()), (all[0].clone(), 2));
+        teller.hold([].iter());
+        teller.again(all[0].clone());
+        assert_eq!(drain(&mut teller, start), [], "nor when its answer was lost");
     }
 }

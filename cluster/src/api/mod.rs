@@ -87,7 +87,8 @@ pub enum Mode {
     Observer,
 }
 
-/// How fast is written: Service statuses, Ingress statuses and events, each apart from the others.
+/// How fast is written: Service statuses, Ingress statuses and events, each apart from the others. What only a node knows
+/// (that it announces) is told by that node at half of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteBudget {
     /// Requests a second.

@@ -147,6 +147,15 @@ pub(super) fn plan(
     plan
 }
 
+/// Whether a Service shows what it was to say.
+pub(super) fn is_shown(snapshot: &Snapshot, object: &ObjectRef, wanted: &Wanted) -> bool {
+    let service = (object.kind == Kind::Service).then(|| snapshot.services.get(&object.name)).flatten();
+    service.is_some_and(|service| {
+        let condition = observed_condition(service).map(|(condition, _)| condition);
+        service_ips(service) == wanted.ips && condition == wanted.condition
+    })
+}
+
 /// Statuses as they are, in the shape that `settle` knows.
 fn memory(snapshot: &Snapshot) -> Memory {
     let mut memory = Memory::default();

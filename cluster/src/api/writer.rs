@@ -73,6 +73,7 @@ pub(super) struct Writer {
     /// Of each kind whose status was written.
     statuses: BTreeMap<Kind, Budget>,
     event_budget: Budget,
+    own_budget: Budget,
     retry: Retry,
     /// No request before this, as the server or its silence asks.
     gate: Option<Instant>,
@@ -109,6 +110,8 @@ struct Attempts {
     unseen: Option<String>,
     /// The version that our last write made.
     made: Option<String>,
+    /// What a write without an answer was to say, and what is told if it was made all the same.
+    unsure: Option<(Wanted, Vec<Event>)>,
 }
 
 impl Writer {
@@ -126,6 +129,7 @@ impl Writer {
             told: Told::Unknown,
             statuses: BTreeMap::new(),
             event_budget: Budget::new(budget.per_second, budget.burst),
+            own_budget: Budget::new(budget.per_second / 2, budget.burst / 2),
             budget,
             retry: Retry::new(timing.first_retry, timing.longest_retry),
             timing,
@@ -185,7 +189,7 @@ impl Writer {
     /// Plans and starts what is due at `now`.
     pub(super) fn step(&mut self, mirror: &Mirror, reports: &[Arc<Report>; 3], now: Instant) {
         let Some(snapshot) = mirror.snapshot() else { return };
-        self.look(mirror);
+        self.look(mirror, snapshot);
         if self.told == Told::Unknown && self.may_send(now) {
             self.ask_told();
         }
@@ -202,14 +206,29 @@ impl Writer {
     pub(super) fn speak(&mut self, mirror: &Mirror, reports: &[Arc<Report>; 3], now: Instant) {
         let Some(snapshot) = mirror.snapshot() else { return };
         self.hear(reports, now);
-        while self.told == Told::Known && self.may_send(now) && self.event_budget.next(now) <= now {
-            let uid = |object: &ObjectRef| uid(snapshot, object);
-            let leader = self.events.next(uid, now, Timestamp::now()).map(|told| (Voice::Leader, told));
-            let told = leader.or_else(|| Some((Voice::Node, self.own.next(uid, now, Timestamp::now())?)));
-            let Some((voice, (event, telling))) = told else { break };
-            self.event_budget.take(now);
+        while self.told == Told::Known && self.may_send(now) {
+            let Some((voice, (event, telling))) = self.next_telling(snapshot, now) else { break };
             self.start_event(voice, event, telling);
         }
+    }
+
+    /// What has its turn. A node has a budget of its own for what it tells: of a thousand VIPs that move to it at once it
+    /// tells in a few minutes, whatever the leader has to say meanwhile.
+    fn next_telling(&mut self, snapshot: &Snapshot, now: Instant) -> Option<(Voice, (Event, Telling))> {
+        let (uid, clock) = (|object: &ObjectRef| uid(snapshot, object), Timestamp::now());
+        let turns = [
+            (Voice::Leader, &mut self.events, &mut self.event_budget),
+            (Voice::Node, &mut self.own, &mut self.own_budget),
+        ];
+        for (voice, teller, budget) in turns {
+            if budget.next(now) <= now
+                && let Some(told) = teller.next(uid, now, clock)
+            {
+                budget.take(now);
+                return Some((voice, told));
+            }
+        }
+        None
     }
 
     /// Learns what only this node knows; what was told before has to be known first.
@@ -231,8 +250,9 @@ impl Writer {
 
     /// When to speak although nothing happens.
     pub(super) fn next_word(&self, now: Instant) -> Option<Instant> {
-        let silent = self.events.is_idle() && self.own.is_idle();
-        let due = (self.told == Told::Known && !silent).then(|| self.event_budget.next(now));
+        let turns = [(&self.events, &self.event_budget), (&self.own, &self.own_budget)];
+        let waiting = turns.into_iter().filter(|(teller, _)| self.told == Told::Known && !teller.is_idle());
+        let due = waiting.map(|(_, budget)| budget.next(now)).min();
         [due, self.gate].into_iter().flatten().max().filter(|at| *at > now)
     }
 
@@ -269,9 +289,11 @@ impl Writer {
         self.objects.values().any(|attempts| attempts.unseen.is_some())
     }
 
-    /// Looks which of our writes came back.
-    fn look(&mut self, mirror: &Mirror) {
+    /// Looks which of our writes came back, also of those that had no answer.
+    fn look(&mut self, mirror: &Mirror, snapshot: &Snapshot) {
         for (object, attempts) in &mut self.objects {
+            let made = attempts.unsure.take_if(|(wanted, _)| plan::is_shown(snapshot, object, wanted));
+            self.events.tell(made.map(|(_, events)| events).unwrap_or_default());
             let Some(unseen) = &attempts.unseen else { continue };
             let seen = mirror.version(object).is_none_or(|version| is_at_least(version, unseen));
             if seen {
@@ -391,7 +413,7 @@ impl Writer {
         }
         match (job, answer) {
             (Job::Status(write), Ok(object)) => self.written(write, &object, now),
-            (Job::Status(write), Err(failure)) => self.not_written(&write, &failure, now),
+            (Job::Status(write), Err(failure)) => self.not_written(write, &failure, now),
             (Job::Event(..), Ok(_)) => {}
             (Job::Event(voice, event), Err(failure)) => match failure.code() {
                 0 | 401 | 429 | 500.. => self.teller(voice).again(event),
@@ -434,17 +456,22 @@ impl Writer {
             attempts.retry.succeeded();
         }
         attempts.not_before = now + wait;
+        attempts.unsure = None;
         attempts.last = Some(write.wanted);
         attempts.made.clone_from(&version);
         attempts.unseen = version;
         self.events.tell(write.events);
     }
 
-    fn not_written(&mut self, write: &StatusWrite, failure: &Failure, now: Instant) {
+    fn not_written(&mut self, write: StatusWrite, failure: &Failure, now: Instant) {
         let attempts = self.attempts(write.object.clone());
         let wait = attempts.retry.failed(fastrand::f64(), failure.retry_after());
         attempts.not_before = now + wait;
         let repeated = attempts.retry.failures() > 2;
+        // Who did not answer may have made it all the same.
+        if matches!(failure.code(), 0 | 500..) {
+            attempts.unsure = Some((write.wanted, write.events));
+        }
         if let Some(planned) = &mut self.planned {
             planned.again = Some(planned.again.map_or(now + wait, |again| again.min(now + wait)));
         }
@@ -463,8 +490,9 @@ impl Writer {
 
     fn attempts(&mut self, object: ObjectRef) -> &mut Attempts {
         let retry = Retry::new(self.timing.first_retry, self.timing.longest_retry);
-        let (last, unseen, made) = (None, None, None);
-        self.objects.entry(object).or_insert_with(|| Attempts { retry, not_before: Instant::now(), last, unseen, made })
+        let attempts =
+            || Attempts { retry, not_before: Instant::now(), last: None, unseen: None, made: None, unsure: None };
+        self.objects.entry(object).or_insert_with(attempts)
     }
 
     /// Keeps all writes back when it is not about one object.

@@ -42,6 +42,8 @@ pub enum Fault {
     Delay(Duration),
     /// The request is refused.
     Refuse(Failure),
+    /// What is asked is done, and the connection ends before a word of it is answered.
+    LoseAnswer,
     /// A watch is accepted and then stays silent, though things change.
     StaleWatch,
 }

@@ -67,14 +67,20 @@ struct Call {
 impl Call {
     async fn answer(self) -> Result<Response, Failure> {
         let verb = self.verb()?;
-        let mut stale = false;
+        let (mut stale, mut lost) = (false, false);
         for fault in self.shared.faults.next(self.request(verb)) {
             match fault {
                 Fault::Delay(time) => tokio::time::sleep(time).await,
                 Fault::Refuse(failure) => return Err(failure),
+                Fault::LoseAnswer => lost = true,
                 Fault::StaleWatch => stale = true,
             }
         }
+        let answer = self.perform(verb, stale).await?;
+        Ok(if lost { broken_off() } else { answer })
+    }
+
+    async fn perform(self, verb: &str, stale: bool) -> Result<Response, Failure> {
         if let Some(real) = &self.shared.real {
             let relay = match (verb, stale) {
                 ("watch", true) => Relay::Silence,
@@ -223,6 +229,12 @@ fn found(object: &Value) -> Response {
 
 fn json_answer(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// What ends the connection instead of an answer.
+fn broken_off() -> Response {
+    let broken = std::io::Error::other("an injected fault ends this connection");
+    Response::new(Body::from_stream(futures_util::stream::iter([Err::<Bytes, _>(broken)])))
 }
 
 fn refuse(failure: &Failure) -> Response {

@@ -90,17 +90,22 @@ const TOKEN: &str = "test-token";
 impl ApiServer {
     /// Starts on a free loopback port, before a real server if there is one.
     pub fn start() -> io::Result<Self> {
-        Self::listening(None)
+        Self::listening(Ipv4Addr::LOCALHOST, None)
     }
 
     /// The same inside a network namespace; a real server stays outside and is reached all the same.
     pub fn start_inside(namespace: &Namespace) -> io::Result<Self> {
-        Self::listening(Some(namespace.name().to_owned()))
+        Self::start_at(namespace, Ipv4Addr::LOCALHOST)
     }
 
-    fn listening(namespace: Option<String>) -> io::Result<Self> {
-        let (ca, tls) = identity()?;
-        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), namespace.as_deref())?;
+    /// The same at an address of that namespace, for others on its LAN.
+    pub fn start_at(namespace: &Namespace, ip: Ipv4Addr) -> io::Result<Self> {
+        Self::listening(ip, Some(namespace.name().to_owned()))
+    }
+
+    fn listening(ip: Ipv4Addr, namespace: Option<String>) -> io::Result<Self> {
+        let (ca, tls) = identity(ip)?;
+        let listener = bind((ip, 0).into(), namespace.as_deref())?;
         let (address, shared) = (listener.local_addr()?, Shared::new()?);
         let mut server = Self { address, ca, shared, tls, namespace, runtime: None };
         server.serve(listener)?;
@@ -321,8 +326,8 @@ fn bind(address: SocketAddr, namespace: Option<&str>) -> io::Result<Socket> {
     }
 }
 
-fn identity() -> io::Result<(String, TlsAcceptor)> {
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+fn identity(ip: Ipv4Addr) -> io::Result<(String, TlsAcceptor)> {
+    let names = vec![ip.to_string(), "localhost".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
     let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

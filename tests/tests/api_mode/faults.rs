@@ -68,6 +68,48 @@ async fn a_write_that_is_never_answered_is_made_again() {
     assert_eq!(*process.cluster.leadership.borrow(), Leadership::Leader);
 }
 
+/// What must not be lost: an address, and that it was given. What must not happen: another one, another Lease, or the same
+/// event as two objects.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_are_stored_though_their_answers_are_lost_are_made_and_told_once() {
+    let names = ["one", "two", "three", "four", "five"];
+    let world = World::new();
+    let process = world.speaker("a").await;
+    process.leads().await;
+    for (verb, resource, times) in [("patch", "services/status", 3), ("create", "events", 3), ("update", "leases", 2)] {
+        world.server.faults().inject(Match { verb, resource }, Fault::LoseAnswer, times);
+    }
+    for name in names {
+        world.put(&service(name));
+    }
+    let mut first = vec![Vec::new(); names.len()];
+    let mut told = || {
+        for (known, now) in first.iter_mut().zip(held(&world, &names)) {
+            assert!(known.is_empty() || *known == now, "{now:?} instead of {known:?}");
+            *known = now;
+        }
+        let events = world.server.all("Event");
+        let of = |name: &str| events.iter().filter(|it| it["involvedObject"]["name"] == name).count();
+        names.map(of)
+    };
+    until("an event of each", async || match told() {
+        counts if counts.iter().all(|count| *count > 0) => Ok(()),
+        counts => Err(format!("{counts:?}")),
+    })
+    .await;
+    world.assigned(names.len()).await;
+    throughout(Duration::from_secs(2), "one event of each", async || match told() {
+        counts if counts == [1; 5] => Ok(()),
+        counts => Err(format!("{counts:?}")),
+    })
+    .await;
+    let counts: Vec<_> = world.server.all("Event").into_iter().map(|it| it["count"].clone()).collect();
+    assert!(counts.iter().all(|count| *count == 1), "{counts:?}");
+    assert_eq!(*process.cluster.leadership.borrow(), Leadership::Leader);
+    let lease = world.server.get("Lease", "metallb-system", "ferrogate").unwrap();
+    assert_eq!(lease["spec"]["leaseTransitions"], 0);
+}
+
 /// What must not be lost: the right to write, when a token is replaced under a running process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_token_costs_no_write() {

@@ -71,8 +71,12 @@ impl World {
     }
 
     async fn process(&self, identity: &str) -> Process {
+        self.process_with(self.options(identity)).await
+    }
+
+    pub(crate) async fn process_with(&self, options: ApiOptions) -> Process {
         let shutdown = CancellationToken::new();
-        let cluster = Cluster::api(self.options(identity), shutdown.clone()).await.expect("a valid kubeconfig");
+        let cluster = Cluster::api(options, shutdown.clone()).await.expect("a valid kubeconfig");
         Process { cluster, shutdown }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ferrogate_tests::api_server::failure::Failure;
+use ferrogate_tests::api_server::faults::{Fault, Match};
 use ferrogate_tests::wait::{PATIENCE, throughout, until, within};
 use serde_json::json;
 
@@ -107,9 +109,14 @@ async fn of_three_processes_the_one_that_writes_is_killed_and_no_address_is_lost
         processes.iter().position(|(name, _)| holder.starts_with(&format!("{name}_")))
     };
     let leader = until("a leader", async || holder().ok_or("nobody leads")).await;
+    // However long it takes to put them there, most of them wait for their address then.
+    let busy = Failure { retry_after: Some(1), ..Failure::new(429, "wait until all are there") };
+    let status = Match { verb: "patch", resource: "services/status" };
+    world.server.faults().inject(status, Fault::Refuse(busy), usize::MAX);
     for index in 0..SERVICES {
         world.put(&service(&format!("s{index}")));
     }
+    world.server.faults().clear();
     until("the first addresses", async || {
         let count = addresses(&world).len();
         if count > 4 { Ok(()) } else { Err(count) }

@@ -15,6 +15,7 @@
 //! | no streaming lists (422) | `reading::without_streaming_lists_…` |
 //! | late answers | `faults::answers_that_come_late_…` |
 //! | answers that never come | `faults::a_write_that_is_never_answered_…` |
+//! | a write is stored and its answer lost | `faults::writes_that_are_stored_…` |
 //! | a watch that says nothing | `reading::a_watch_that_falls_silent_…` |
 //! | two versions of an object racing | `lasting::of_two_versions_…` |
 //! | malformed objects | `reading::a_malformed_object_…`, `lasting::malformed_objects_…` |
@@ -23,10 +24,12 @@
 //! | server away for 60 s under load | `lasting::an_api_server_that_is_away_…`, `binary::a_minute_without_api_server_…` |
 //! | away for hours, history lost | `faults::after_hours_…` |
 //! | away at the start | `caching::…`, `binary::a_restart_without_api_server_…` |
+//! | the announcing node killed, also without server | `announcing::…` |
 //! | another cluster at its address | `caching::another_cluster_…`, `caching::the_state_of_another_cluster_…` |
 //!
 //! The scenarios that do not depend on where objects come from are in the suite `e2e`.
 
+mod announcing;
 mod binary;
 mod caching;
 mod endpoints;
@@ -35,6 +38,7 @@ mod harness;
 mod lasting;
 mod leading;
 mod living;
+mod publishing;
 mod reading;
 mod scale;
 mod scene;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use cluster::{ApiOptions, WriteBudget};
 use config::object::{Kind, ObjectRef};
 use config::report::{Event, Report};
 use ferrogate_tests::api_server::failure::Failure;
 use ferrogate_tests::api_server::faults::{Fault, Match};
-use ferrogate_tests::wait::{PATIENCE, throughout, until, within};
+use ferrogate_tests::wait::{PATIENCE, Stopwatch, throughout, until, within};
 use serde_json::json;
 
 use crate::harness::{World, ingress, name, pools, service};
@@ -90,6 +91,46 @@ async fn a_thousand_new_services_cost_a_thousand_writes_and_a_restart_none() {
     let again = world.speaker("b").await;
     again.leads().await;
     written(&world, 1000, 1000).await;
+}
+
+/// A node to which a thousand VIPs move at once tells of them little by little, and of those that move on not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_of_a_thousand_addresses_is_no_storm_of_events() {
+    const BUDGET: WriteBudget = WriteBudget { per_second: 20, burst: 40 };
+    let world = World::new();
+    let leader = world.speaker("leader").await;
+    leader.leads().await;
+    let node = world.process_with(ApiOptions { writes: BUDGET, ..world.options("node") }).await;
+    node.sees("a snapshot", |_| true).await;
+    let announcing = |names: std::ops::Range<usize>| {
+        let event = |index| Event {
+            object: ObjectRef::new(Kind::Service, name(&format!("s{index}"))),
+            severity: None,
+            reason: "nodeAssigned",
+            message: "announcing from node \"n2\" with protocol \"layer2\"".to_owned(),
+        };
+        let report = Report { events: names.map(event).collect(), ..Report::default() };
+        node.cluster.reports.speaker.send_replace(report.into());
+    };
+    let watch = Stopwatch::start();
+    announcing(0..1000);
+    let told = async |count: usize| {
+        until("events", async || if world.event_writes() >= count { Ok(()) } else { Err(world.event_writes()) }).await;
+    };
+    told(40).await;
+    // Half of what it may write: so many at once, then so many a second.
+    let allowed = 21 + 10 * watch.elapsed().as_millis() / 1000;
+    assert!((world.event_writes() as u128) <= allowed, "{} after {:?}", world.event_writes(), watch.elapsed());
+    announcing(990..1000);
+    told(50).await;
+    let count = world.event_writes();
+    throughout(Duration::from_secs(1), "silence", async || match world.event_writes() {
+        now if now == count => Ok(()),
+        now => Err(format!("{now} instead of {count}")),
+    })
+    .await;
+    let last = |it: &serde_json::Value| it["involvedObject"]["name"].as_str().is_some_and(|name| name >= "s990");
+    assert!(world.server.all("Event").iter().filter(|it| last(it)).count() >= 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
