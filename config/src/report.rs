@@ -101,6 +101,22 @@ pub struct VipEntry {
     pub node: Option<String>,
     /// The interface it is announced on.
     pub interface: Option<String>,
+    /// Where it is to be, and what becomes of its connections when it moves.
+    #[serde(flatten)]
+    pub moving: VipMoves,
+}
+
+/// What is to be known of a [`VipEntry`] that moves, has moved or may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VipMoves {
+    /// The node that shall announce it, if somebody said so.
+    pub wanted_node: Option<String>,
+    /// Who said so: `move` for the command, `annotation`.
+    pub wanted_by: Option<&'static str>,
+    /// Nodes that still serve connections from before it came to this node, which sends them on.
+    pub connections_on: Vec<String>,
+    /// Why open connections end when it moves to this node; `None` if they do not.
+    pub connections_end: Option<String>,
 }
 
 /// One route, as `GET /api/v1/routes` shows it.

@@ -3,12 +3,12 @@
 //! Every answer is made of the newest value of a watch channel; nothing here is computed by a part for us, so a part
 //! that hangs cannot hang a probe.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use acme::io::{Wish, WishError};
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,8 +17,9 @@ use config::diagnostic::Problem;
 use config::object::ObjectName;
 use config::report::{CertificateEntry, ManagedEntry, Report, RouteEntry, VipEntry};
 use config::snapshot::Snapshot;
+use lb_speaker::io::{MoveError, MoveOrder};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,8 @@ pub(crate) struct View {
     pub(crate) managed: watch::Receiver<Arc<Vec<ManagedEntry>>>,
     /// Who has certificates ordered.
     pub(crate) wishes: Option<mpsc::Sender<Wish>>,
+    /// Who moves VIPs.
+    pub(crate) moves: Option<mpsc::Sender<MoveOrder>>,
 }
 
 impl View {
@@ -121,6 +124,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/certificates", get(certificates))
         .route("/api/v1/why/svc/{namespace}/{name}", get(why))
         .route("/api/v1/certificates/{namespace}/{name}/renew", post(renew))
+        .route("/api/v1/vips/{vip}/move", post(relocate))
         .route("/api/v1/problems", get(problems))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -198,6 +202,37 @@ async fn renew(
         Ok(Ok(())) => StatusCode::ACCEPTED.into_response(),
         Ok(Err(error @ WishError::Unknown)) => fault(StatusCode::NOT_FOUND, &error.to_string()),
         Ok(Err(error @ WishError::Follower)) => fault(StatusCode::CONFLICT, &error.to_string()),
+        Err(_) => nobody(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Destination {
+    /// The node; absent to give the VIP back.
+    node: Option<String>,
+}
+
+/// Has a VIP moved. Who may read metrics may not: only this machine may.
+async fn relocate(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(vip): Path<IpAddr>,
+    Query(Destination { node }): Query<Destination>,
+) -> Response {
+    if !peer.ip().to_canonical().is_loopback() {
+        return fault(StatusCode::FORBIDDEN, "a move is asked for on one of the nodes only, as `ferrogate move` does");
+    }
+    let nobody = || fault(StatusCode::SERVICE_UNAVAILABLE, "this process announces no addresses; ask its speaker");
+    let Some(moves) = &admin.view.moves else { return nobody() };
+    let (answer, answered) = oneshot::channel();
+    // Who is gone takes the order along, and with it the promise of an answer.
+    let _ = moves.send(MoveOrder { vip, node, answer }).await;
+    match answered.await {
+        Ok(Ok(())) => StatusCode::ACCEPTED.into_response(),
+        Ok(Err(error @ (MoveError::NoService { .. } | MoveError::NoMember { .. }))) => {
+            fault(StatusCode::NOT_FOUND, &error.to_string())
+        }
+        Ok(Err(error)) => fault(StatusCode::CONFLICT, &error.to_string()),
         Err(_) => nobody(),
     }
 }
@@ -281,6 +316,7 @@ mod tests {
             node: "node-1".into(),
             managed: watch::channel(Arc::default()).1,
             wishes: None,
+            moves: None,
         }
     }
 

@@ -216,6 +216,10 @@ pub(crate) struct CompanyArgs {
     /// How fast a dead node is noticed: fast (30 ms), default (100 ms), safe (400 ms) or wan (2 s)
     #[arg(long, value_enum, default_value_t = FailoverProfile::Default, value_name = "PROFILE", env = "FERROGATE_FAILOVER_PROFILE", hide_possible_values = true)]
     pub(crate) failover_profile: FailoverProfile,
+    /// How long a node goes on serving connections after their address has moved to another, such as 30s; 0s ends them
+    /// with the move. No longer than --drain-timeout
+    #[arg(long, value_name = "TIME", default_value = "30s", env = "FERROGATE_LINGER", value_parser = parse_time)]
+    pub(crate) linger: Duration,
 }
 
 /// How fast a dead node is noticed.

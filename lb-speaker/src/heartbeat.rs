@@ -28,7 +28,11 @@ pub const MAX_OWNED: usize = 2000;
 /// Most peers that one datagram says it hears.
 pub const MAX_HEARD: usize = 64;
 /// The longest datagram.
-pub const MAX_LEN: usize = 60_000;
+pub const MAX_LEN: usize = 65_507;
+/// Most wishes that one datagram tells.
+pub const MAX_WISHES: usize = 8;
+/// VIPs on offer that are told.
+const MAX_OFFERED: usize = 64;
 
 const MAGIC: [u8; 4] = *b"FGHB";
 const VERSION: u8 = 1;
@@ -64,6 +68,8 @@ pub struct Beat {
     pub disowned: Vec<IpAddr>,
     /// Members that it found silent, by [`id`].
     pub silent: Vec<u64>,
+    /// What it says of VIPs that move.
+    pub moves: Moves,
 }
 
 /// The state of a member.
@@ -80,6 +86,30 @@ pub struct Flags {
     pub stale: bool,
     /// Its view of the API is older than 10 min.
     pub outdated: bool,
+    /// It can send packets on to who had a VIP before.
+    pub forwards: bool,
+}
+
+/// VIPs that move, as one member sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// VIPs it answers for until somebody else does, since it is no candidate for them.
+    pub offered: Vec<IpAddr>,
+    /// VIPs that others answer for and that it still serves connections of; complete whenever [`Beat::owned`] is there.
+    pub lingering: Vec<IpAddr>,
+    /// What operators want, at most [`MAX_WISHES`], told in turn.
+    pub wishes: Vec<Wish>,
+}
+
+/// What an operator wants of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// When it was said, in microseconds since 1970: the last one counts.
+    pub stamp: u64,
+    /// The node that shall have it; `None` for whichever comes first without a wish.
+    pub node: Option<Arc<str>>,
 }
 
 /// A peer that was heard.
@@ -221,6 +251,24 @@ fn write(beat: &Beat, out: &mut Vec<u8>) {
     list(out, &beat.unable, 256, |vip, out| address(*vip, out));
     list(out, &beat.disowned, 64, |vip, out| address(*vip, out));
     list(out, &beat.silent, 16, |id, out| out.extend(id.to_be_bytes()));
+    let Moves { offered, lingering, wishes } = &beat.moves;
+    list(out, offered, MAX_OFFERED, |vip, out| address(*vip, out));
+    list(out, lingering, most_lingering(beat.owned.as_ref().map_or(0, Vec::len)), |vip, out| address(*vip, out));
+    list(out, wishes, MAX_WISHES, |wish, out| {
+        address(wish.vip, out);
+        out.extend(wish.stamp.to_be_bytes());
+        let node = wish.node.as_deref().unwrap_or_default().as_bytes();
+        let node = &node[..node.len().min(MAX_NAME)];
+        out.push(u8::try_from(node.len()).expect("at most 253"));
+        out.extend(node);
+    });
+}
+
+/// How many VIPs fit that are lingered for: a member that gives up many owns few.
+const fn most_lingering(owned: usize) -> usize {
+    const LEAST: usize = 128;
+    let room = MAX_OWNED.saturating_sub(owned);
+    if room > LEAST { room } else { LEAST }
 }
 
 fn list<T>(out: &mut Vec<u8>, items: &[T], most: usize, each: impl Fn(&T, &mut Vec<u8>)) {
@@ -257,10 +305,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn beat(&mut self) -> Option<Beat> {
-        let len = usize::from(self.byte()?);
-        let name = self.take(len)?;
-        let node = std::str::from_utf8(name).ok().filter(|name| !name.is_empty() && name.len() <= MAX_NAME)?.into();
-        Some(Beat {
+        let node = self.name().filter(|name| !name.is_empty())?;
+        let mut beat = Beat {
             node,
             boot: self.u64()?,
             seq: self.u64()?,
@@ -283,7 +329,28 @@ impl Reader<'_> {
             unable: self.list(256, Self::address)?,
             disowned: self.list(64, Self::address)?,
             silent: self.list(16, Self::u64)?,
+            moves: Moves::default(),
+        };
+        beat.moves = self.moves(beat.owned.as_ref().map_or(0, Vec::len))?;
+        Some(beat)
+    }
+
+    fn moves(&mut self, owned: usize) -> Option<Moves> {
+        Some(Moves {
+            offered: self.list(MAX_OFFERED, Self::address)?,
+            lingering: self.list(most_lingering(owned), Self::address)?,
+            wishes: self.list(MAX_WISHES, |it| {
+                let (vip, stamp) = (it.address()?, it.u64()?);
+                Some(Wish { vip, stamp, node: Some(it.name()?).filter(|name| !name.is_empty()) })
+            })?,
         })
+    }
+
+    /// A name, perhaps empty.
+    fn name(&mut self) -> Option<Arc<str>> {
+        let len = usize::from(self.byte()?);
+        let name = std::str::from_utf8(self.take(len)?).ok()?;
+        (name.len() <= MAX_NAME).then(|| name.into())
     }
 
     fn list<T>(&mut self, most: usize, mut each: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
@@ -335,13 +402,17 @@ impl Reader<'_> {
 
 impl Flags {
     fn bits(self) -> u8 {
-        let Self { leaving, joining, warming, stale, outdated } = self;
-        [leaving, joining, warming, stale, outdated].iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag))
+        let Self { leaving, joining, warming, stale, outdated, forwards } = self;
+        [leaving, joining, warming, stale, outdated, forwards]
+            .iter()
+            .rev()
+            .fold(0, |bits, flag| bits << 1 | u8::from(*flag))
     }
 
     fn of(bits: u8) -> Option<Self> {
         let flag = |at: u8| bits >> at & 1 == 1;
-        let flags = Self { leaving: flag(0), joining: flag(1), warming: flag(2), stale: flag(3), outdated: flag(4) };
+        let (leaving, joining, warming) = (flag(0), flag(1), flag(2));
+        let flags = Self { leaving, joining, warming, stale: flag(3), outdated: flag(4), forwards: flag(5) };
         (flags.bits() == bits).then_some(flags)
     }
 }

@@ -6,7 +6,7 @@ fn beats() -> impl Strategy<Value = Beat> {
     let echo = (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>());
     let echo = echo.prop_map(|(id, boot, seq, held)| Heard { id, boot, seq, held });
     let claim = (any::<IpAddr>(), any::<u64>()).prop_map(|(vip, epoch)| Claim { vip, epoch });
-    let start = ("[a-z0-9.-]{1,253}", any::<u64>(), any::<u64>(), any::<u16>(), any::<u8>(), 0_u8..32, any::<u64>());
+    let start = ("[a-z0-9.-]{1,253}", any::<u64>(), any::<u64>(), any::<u16>(), any::<u8>(), 0_u8..64, any::<u64>());
     let lists = (
         prop::collection::vec(any::<[u8; 6]>(), 0..16),
         prop::collection::vec(echo, 0..MAX_HEARD),
@@ -14,12 +14,39 @@ fn beats() -> impl Strategy<Value = Beat> {
         prop::collection::vec(any::<IpAddr>(), 0..9),
         prop::collection::vec(any::<IpAddr>(), 0..9),
         prop::collection::vec(any::<u64>(), 0..16),
+        moves(),
     );
-    (start, lists).prop_map(|(start, (macs, heard, owned, unable, disowned, silent))| {
+    (start, lists).prop_map(|(start, (macs, heard, owned, unable, disowned, silent, moves))| {
         let (node, boot, seq, interval, misses, flags, generation) = start;
-        let flags = Flags::of(flags).expect("five flags");
+        let flags = Flags::of(flags).expect("six flags");
         let node = node.into();
-        Beat { node, boot, seq, interval, misses, flags, generation, macs, heard, owned, unable, disowned, silent }
+        Beat {
+            node,
+            boot,
+            seq,
+            interval,
+            misses,
+            flags,
+            generation,
+            macs,
+            heard,
+            owned,
+            unable,
+            disowned,
+            silent,
+            moves,
+        }
+    })
+}
+
+fn moves() -> impl Strategy<Value = Moves> {
+    let vips = || prop::collection::vec(any::<IpAddr>(), 0..9);
+    let wish = (any::<IpAddr>(), any::<u64>(), prop::option::of("[a-z0-9.-]{1,253}"));
+    let wish = wish.prop_map(|(vip, stamp, node)| Wish { vip, stamp, node: node.map(Into::into) });
+    (vips(), vips(), prop::collection::vec(wish, 0..MAX_WISHES)).prop_map(|(offered, lingering, wishes)| Moves {
+        offered,
+        lingering,
+        wishes,
     })
 }
 
@@ -67,6 +94,11 @@ fn the_longest_beat_fits_a_datagram() {
         unable: vec![claim.vip; 300],
         disowned: vec![claim.vip; 300],
         silent: vec![1; 99],
+        moves: Moves {
+            offered: vec![claim.vip; 99],
+            lingering: vec![claim.vip; 3000],
+            wishes: vec![Wish { vip: claim.vip, stamp: 1, node: Some("n".repeat(253).into()) }; 99],
+        },
         ..Beat::default()
     };
     let sealed = keys("k").seal(&beat);

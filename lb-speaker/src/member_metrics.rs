@@ -16,6 +16,10 @@ pub struct MemberMetrics {
     one_way: IntGauge,
     owned: IntGauge,
     isolated: IntGauge,
+    lingering: IntGauge,
+    sent_on: IntGauge,
+    /// Times that the kernel refused to send packets on.
+    pub forward_errors: IntCounter,
     /// Whether the threads are scheduled in real time.
     pub realtime: IntGauge,
     suspicions: IntCounter,
@@ -65,6 +69,18 @@ impl MemberMetrics {
                 "ferrogate_speaker_isolated",
                 "1 if this speaker hears nobody and owns nothing therefore.",
             )?,
+            lingering: gauge(
+                "ferrogate_speaker_lingering_vips",
+                "VIPs of other speakers whose earlier connections this node still serves.",
+            )?,
+            sent_on: gauge(
+                "ferrogate_speaker_forwarded_vips",
+                "VIPs whose earlier connections are sent on to the node that had them before.",
+            )?,
+            forward_errors: counter(
+                "ferrogate_speaker_forward_errors_total",
+                "Times that the kernel refused to send such packets on.",
+            )?,
             realtime: gauge("ferrogate_speaker_realtime", "1 if heartbeats are scheduled in real time.")?,
             suspicions: counter("ferrogate_speaker_suspicions_total", "Times that a speaker was overdue.")?,
             false_alarms: counter(
@@ -90,6 +106,8 @@ impl MemberMetrics {
         self.one_way.set(count(view.one_way.len()));
         self.owned.set(count(view.owned.len()));
         self.isolated.set(view.isolated.into());
+        self.lingering.set(count(view.lingering.len()));
+        self.sent_on.set(count(view.sent_on.len()));
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         self.suspicions.inc_by(tally.suspects.saturating_sub(counted.suspects));
         self.false_alarms.inc_by(tally.false_alarms.saturating_sub(counted.false_alarms));

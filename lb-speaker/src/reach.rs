@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use config::pool::Protocol;
-use config::report::{VipEntry, VipState};
+use config::report::{VipEntry, VipMoves, VipState};
 
 use crate::link::{Link, Unfit};
 use crate::members::View;
@@ -187,6 +187,7 @@ pub fn entries(plan: &Plan, layout: &Layout, node: &str) -> Vec<VipEntry> {
                 reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
                 node: if announcing { Some(node.to_owned()) } else { owner_elsewhere(planned, layout) },
                 interface: announcing.then(|| interfaces.into_iter().collect::<Vec<_>>().join(",")),
+                moving: VipMoves::default(),
             }
         })
         .collect()

@@ -25,7 +25,7 @@ use config::challenge::Challenges;
 use config::report::{CertificateEntry, ManagedEntry, RouteEntry, VipEntry};
 use ingress::io::{Ingress, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
-use lb_speaker::io::SpeakerPorts;
+use lb_speaker::io::{MoveOrder, SpeakerPorts};
 use lb_speaker::member_metrics::MemberMetrics;
 use lb_speaker::metrics::SpeakerMetrics;
 use prometheus::Registry;
@@ -111,9 +111,21 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     };
     let (outputs, readiness) = (Outputs::default(), Readiness::new());
     let stages = Stages { drain, ..Stages::default() };
-    Wiring { started, node, in_cluster, cluster, heartbeat_keys, outputs, readiness, wishes: None, stages, stop }
-        .start(setup, sockets, registry)
-        .await
+    Wiring {
+        started,
+        node,
+        in_cluster,
+        cluster,
+        heartbeat_keys,
+        outputs,
+        readiness,
+        wishes: None,
+        moves: None,
+        stages,
+        stop,
+    }
+    .start(setup, sockets, registry)
+    .await
 }
 
 /// Everything that listens, bound.
@@ -186,6 +198,8 @@ struct Wiring {
     readiness: Readiness,
     /// What operators ask of certificates; `None` if nobody orders any.
     wishes: Option<mpsc::Sender<Wish>>,
+    /// What operators ask of VIPs; `None` if nobody announces any.
+    moves: Option<mpsc::Sender<MoveOrder>>,
     stages: Stages,
     stop: CancellationToken,
 }
@@ -196,7 +210,7 @@ impl Wiring {
         process::register(&registry)?;
         let mut parts = Parts::default();
         if let Some(args) = &setup.speaker {
-            self.speaker(args, &setup.source, &registry, &mut parts)?;
+            self.speaker(args, &setup, &registry, &mut parts)?;
         } else {
             self.stages.left.cancel();
         }
@@ -215,12 +229,14 @@ impl Wiring {
     }
 
     fn speaker(
-        &self,
+        &mut self,
         args: &SpeakerArgs,
-        source: &SourceArgs,
+        setup: &Setup,
         registry: &Registry,
         parts: &mut Parts,
     ) -> Result<(), RunError> {
+        let (moves, incoming) = mpsc::channel(16);
+        self.moves = Some(moves);
         let wires = SpeakerPorts {
             snapshots: self.cluster.snapshots.clone(),
             reports: self.cluster.reports.speaker.clone(),
@@ -230,11 +246,12 @@ impl Wiring {
             member_metrics: MemberMetrics::register(registry)?,
             keys: self.heartbeat_keys.clone(),
             ready: self.readiness.part("speaker"),
+            moves: incoming,
             leave: self.stages.drain.clone(),
             left: self.stages.left.clone(),
             shutdown: self.stages.release.clone(),
         };
-        let options = options::speaker(args, source, &self.node, self.in_cluster);
+        let options = options::speaker(args, setup, &self.node, self.in_cluster);
         // Dropped even by a panic: without a speaker nobody hands anything over.
         let left = self.stages.left.clone().drop_guard();
         parts.spawn("speaker", async move {
@@ -317,6 +334,7 @@ impl Wiring {
             node: Arc::clone(&self.node),
             managed: self.outputs.managed.subscribe(),
             wishes: self.wishes.clone(),
+            moves: self.moves.clone(),
         }
     }
 

@@ -149,7 +149,8 @@ fn state_dir(source: &SourceArgs, manifests: &Path) -> Result<Option<PathBuf>, R
 }
 
 /// The speaker.
-pub(super) fn speaker(args: &SpeakerArgs, source: &SourceArgs, node: &str, in_cluster: bool) -> SpeakerOptions {
+pub(super) fn speaker(args: &SpeakerArgs, setup: &super::Setup, node: &str, in_cluster: bool) -> SpeakerOptions {
+    let source = &setup.source;
     SpeakerOptions {
         node: node.to_owned(),
         interfaces: args.interfaces.clone(),
@@ -158,12 +159,12 @@ pub(super) fn speaker(args: &SpeakerArgs, source: &SourceArgs, node: &str, in_cl
         rate: args.garp_rate.map_or_else(Rate::default, Rate::at_most),
         answer_ping: args.answer_ping,
         plan: args.addresses.plan(&source.config_namespace, &source.config_name),
-        company: company(&args.company, source, in_cluster),
+        company: company(&args.company, setup, in_cluster),
     }
 }
 
 /// With whom VIPs are shared.
-fn company(args: &CompanyArgs, source: &SourceArgs, in_cluster: bool) -> Company {
+fn company(args: &CompanyArgs, setup: &super::Setup, in_cluster: bool) -> Company {
     let mut named: BTreeMap<Arc<str>, Vec<SocketAddr>> = BTreeMap::new();
     for (node, ip) in &args.peers {
         named.entry(node.as_str().into()).or_default().push((*ip, args.heartbeat_port).into());
@@ -174,8 +175,10 @@ fn company(args: &CompanyArgs, source: &SourceArgs, in_cluster: bool) -> Company
         () if args.heartbeat_key_file.is_some() => Peers::Named(named),
         () => Peers::None,
     };
-    let name = format!("{}/{}", source.config_namespace, source.config_name);
-    Company { peers, port: args.heartbeat_port, name, profile: args.failover_profile.into() }
+    let name = format!("{}/{}", setup.source.config_namespace, setup.source.config_name);
+    // Longer than that, the process does not live after it was asked to end.
+    let linger = args.linger.min(setup.process.drain_timeout);
+    Company { peers, port: args.heartbeat_port, name, profile: args.failover_profile.into(), linger }
 }
 
 /// The data plane.

@@ -209,6 +209,7 @@ pub(crate) mod tests {
             reason: Some("no raw socket".to_owned()),
             node: None,
             interface: None,
+            moving: config::report::VipMoves::default(),
         };
         let route = |host: &str, path: &str, endpoints: usize| RouteEntry {
             host: host.to_owned(),

@@ -41,6 +41,7 @@ fn entry(state: VipState, node: Option<&str>, reason: Option<&str>) -> VipEntry 
         reason: reason.map(str::to_owned),
         node: node.map(str::to_owned),
         interface: (state == VipState::Announcing).then(|| "eth0".into()),
+        moving: config::report::VipMoves::default(),
     }
 }
 

@@ -23,8 +23,10 @@ pub(super) struct Line {
     pub(super) mac: MacAddr,
     /// An address of this node there.
     pub(super) address: Option<Ipv4Addr>,
-    /// The families of the VIPs there.
-    pub(super) families: BTreeSet<Family>,
+    /// Its name.
+    pub(super) name: String,
+    /// The VIPs there.
+    pub(super) vips: BTreeSet<IpAddr>,
 }
 
 /// The sockets that answers come in through.
@@ -38,7 +40,7 @@ impl Asker {
     pub(super) fn set(&mut self, lines: &[Line]) {
         let mut before = std::mem::take(&mut self.sockets);
         for line in lines {
-            for family in line.families.iter().copied() {
+            for family in line.vips.iter().copied().map(Family::of).collect::<BTreeSet<_>>() {
                 let known = before.iter().position(|(known, of, _)| known.index == line.index && *of == family);
                 let socket = known.map(|at| before.swap_remove(at).2);
                 if let Some(socket) = socket.or_else(|| open(line.index, family).ok()) {

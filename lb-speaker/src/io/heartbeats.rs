@@ -10,23 +10,26 @@
 //! What to do is [`Members`]' business; this reads clock and sockets for it. What arrived is read before it is asked
 //! what to do, so that nobody is accused for a beat that waits to be read. Scheduled in real time if that is permitted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::asker::{Asker, Line};
+use super::forwarder::Forwarder;
 use super::mail::Mail;
 use super::responder::{Order, Remote};
 use super::socket::{self, Waker};
 use crate::arp::MacAddr;
 use crate::book::AddressBook;
+use crate::forward::{self, Forwarding};
 use crate::heartbeat::{BeatError, Keyring};
 use crate::member_metrics::MemberMetrics;
+use crate::members::moving::MoveError;
 use crate::members::{Action, Members, Profile, View, World};
 
 /// Datagrams and answers taken in before anything is decided; a flood must not keep us from beating.
@@ -47,6 +50,8 @@ pub(super) enum Told {
     Keys(Keyring),
     /// Whom to ask whether we hear anything.
     Gateway(Option<IpAddr>),
+    /// What an operator wants of a VIP: which node shall have it, `None` for whichever comes first.
+    Move(IpAddr, Option<String>, oneshot::Sender<Result<(), MoveError>>),
     /// Hand everything over.
     Leave,
     /// It is over.
@@ -62,6 +67,8 @@ pub(super) struct Identity {
     pub(super) profile: Profile,
     /// The port of all members; `None` where there can be no others.
     pub(super) port: Option<u16>,
+    /// For how long we serve connections of a VIP that another member has by now.
+    pub(super) linger: Duration,
 }
 
 /// The handle on the thread; dropping it ends the thread.
@@ -73,10 +80,12 @@ pub(super) struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Opens the port and starts the thread, which knows of no VIP yet.
+    /// Opens the port and starts the thread, which knows of no VIP yet; without a `forwarder` connections end when their
+    /// VIP moves here.
     pub(super) fn start(
         identity: Identity,
         announce: Remote,
+        forwarder: Option<Forwarder>,
         metrics: Arc<MemberMetrics>,
     ) -> io::Result<(Self, watch::Receiver<Arc<View>>)> {
         let mail = identity.port.map(Mail::open).transpose()?;
@@ -85,7 +94,7 @@ impl Heartbeats {
         let waker = Waker::new()?;
         let bell = waker.try_clone()?;
         let thread = std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
-            Loop::new(identity, mail, announce, metrics, show, bell).run(&inbox);
+            Loop::new(identity, mail, announce, forwarder, metrics, show, bell).run(&inbox);
         })?;
         Ok((Self { orders, waker, thread: Some(thread) }, view))
     }
@@ -120,6 +129,12 @@ struct Loop {
     book: AddressBook,
     gateway: Option<IpAddr>,
     announce: Remote,
+    forwarding: Forwarding,
+    forwarder: Option<Forwarder>,
+    /// What is announced where.
+    on: Vec<(forward::Line, BTreeSet<IpAddr>)>,
+    /// Who serves connections of our VIPs that are sent on.
+    sent_on: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
     friends: Vec<[u8; 6]>,
     show: watch::Sender<Arc<View>>,
     shown: Option<u64>,
@@ -133,6 +148,7 @@ impl Loop {
         identity: Identity,
         mail: Option<Mail>,
         announce: Remote,
+        forwarder: Option<Forwarder>,
         metrics: Arc<MemberMetrics>,
         show: watch::Sender<Arc<View>>,
         bell: Waker,
@@ -147,6 +163,10 @@ impl Loop {
             book: AddressBook::default(),
             gateway: None,
             announce,
+            forwarding: Forwarding::default(),
+            forwarder,
+            on: Vec::new(),
+            sent_on: BTreeMap::new(),
             friends: Vec::new(),
             show,
             shown: None,
@@ -200,6 +220,14 @@ impl Loop {
                     self.begin(now);
                 }
                 Ok(Told::Gateway(gateway)) => self.gateway = gateway,
+                Ok(Told::Move(vip, node, answer)) => {
+                    let wished = self
+                        .members
+                        .as_mut()
+                        .map_or(Err(MoveError::NotJoined), |members| members.wish(vip, node.as_deref(), micros(), now));
+                    // Who asked may be gone.
+                    let _ = answer.send(wished);
+                }
                 Ok(Told::Leave) => {
                     if let Some(members) = &mut self.members {
                         members.leave(now);
@@ -229,6 +257,7 @@ impl Loop {
         let boot = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let boot = u64::try_from(boot).unwrap_or(u64::MAX);
         let mut members = Members::new(&self.identity.node, boot, self.identity.profile, now);
+        members.set_hand_over(self.identity.linger, self.forwarder.is_some());
         members.set_world(self.world.clone(), now);
         self.members = Some(members);
     }
@@ -240,6 +269,9 @@ impl Loop {
             mail.join(&joined);
         }
         self.watch();
+        let on = |line: &Line| (forward::Line { index: line.index, name: line.name.clone() }, line.vips.clone());
+        self.on = lines.iter().map(on).collect();
+        self.forward(&[]);
     }
 
     /// Hands everything that has arrived to the members.
@@ -277,15 +309,51 @@ impl Loop {
     fn act(&mut self) {
         // Friends first: the announcement of a peer must not be taken for an attack.
         self.introduce();
+        let mut gained = Vec::new();
         while let Some(action) = self.members.as_mut().and_then(|members| members.poll(Instant::now())) {
+            if !matches!(action, Action::Gain(_)) {
+                self.gain(&mut gained);
+            }
             match action {
                 Action::Send(to, beat) => self.send(to.as_deref(), &beat),
                 Action::Ask(vip) => self.asker.ask(vip),
                 Action::AskGateway => self.gateway.into_iter().for_each(|gateway| self.asker.ask(gateway)),
-                Action::Gain(vip) => self.announce.tell(Order::Gain(vip)),
+                Action::Gain(vip) => gained.push(vip),
                 Action::Lose(vip) => self.announce.tell(Order::Lose(vip)),
                 Action::Refresh(vip) => self.announce.tell(Order::Refresh(vip)),
             }
+        }
+        self.gain(&mut gained);
+    }
+
+    /// Announces what was claimed; packets of connections that others have must find their way by then.
+    fn gain(&mut self, gained: &mut Vec<IpAddr>) {
+        if gained.is_empty() {
+            return;
+        }
+        self.forward(gained);
+        gained.drain(..).for_each(|vip| self.announce.tell(Order::Gain(vip)));
+    }
+
+    /// Has the kernel send on what belongs to others by what is known now, `gained` being ours since a moment ago.
+    fn forward(&mut self, gained: &[IpAddr]) {
+        let (Some(members), Some(forwarder)) = (&self.members, &mut self.forwarder) else { return };
+        if gained.is_empty() && self.forwarding.is_idle() {
+            return;
+        }
+        let facts = members.facts();
+        for vip in gained {
+            self.forwarding.gain(*vip, &facts);
+        }
+        let several = facts.macs.values().any(|macs| macs.len() > 1);
+        // Without the list, members with several hardware addresses get nothing.
+        let arp = if several { std::fs::read_to_string("/proc/net/arp").unwrap_or_default() } else { String::new() };
+        let table = self.forwarding.table(&facts, &self.on, &forward::near(&arp));
+        let first: BTreeSet<IpAddr> = table.first.keys().map(|(_, vip)| *vip).collect();
+        self.sent_on = facts.lingerers.into_iter().filter(|(vip, _)| first.contains(vip)).collect();
+        if forwarder.set(table).is_err() {
+            self.metrics.forward_errors.inc();
+            self.sent_on.clear();
         }
     }
 
@@ -331,8 +399,16 @@ impl Loop {
             return;
         }
         self.shown = Some(members.revision());
-        let view = Arc::new(members.view());
+        self.forward(&[]);
+        let Some(members) = &self.members else { return };
+        let view = Arc::new(View { sent_on: self.sent_on.clone(), ..members.view() });
         self.metrics.show(&view, members.tally());
         self.show.send_if_modified(|shown| std::mem::replace(shown, Arc::clone(&view)) != view);
     }
+}
+
+/// The time of day, which tells what an operator said last.
+fn micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,7 @@ use config::report::{Report, VipEntry, VipState};
 use config::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceSpec, ServiceStatus};
 use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType, move_into_link_name_space, set_capabilities};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::socket::{Kind, PacketSocket, SNAP_LEN, readable, wait};
@@ -211,7 +211,8 @@ impl Node {
         let (shutdown, crash) = (CancellationToken::new(), CancellationToken::new());
         let (ready, is_ready) = oneshot::channel();
         let interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
-        let company = Company { peers: Peers::None, port: 0, name: "a/b".into(), profile: Profile::DEFAULT };
+        let (name, linger) = ("a/b".into(), Duration::ZERO);
+        let company = Company { peers: Peers::None, port: 0, name, profile: Profile::DEFAULT, linger };
         let options = SpeakerOptions {
             node: "node".into(),
             interfaces,
@@ -230,6 +231,7 @@ impl Node {
             leader: watch::channel(true).1,
             member_metrics: MemberMetrics::register(&prometheus::Registry::new()).unwrap(),
             keys: watch::channel(None).1,
+            moves: mpsc::channel(1).1,
             leave: CancellationToken::new(),
             left: CancellationToken::new(),
             ready,

@@ -17,6 +17,7 @@
 mod asker;
 mod deliver;
 mod echo;
+mod forwarder;
 mod groups;
 mod heartbeats;
 #[cfg(test)]
@@ -33,16 +34,18 @@ mod speaker;
 mod sysctl;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::report::{Report, VipEntry};
 use config::snapshot::Snapshot;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::member_metrics::MemberMetrics;
 use crate::members::Profile;
+pub use crate::members::moving::MoveError;
 use crate::metrics::SpeakerMetrics;
 use crate::plan::PlanOptions;
 use crate::rate::Rate;
@@ -77,6 +80,8 @@ pub struct Company {
     pub name: String,
     /// How fast failures are found.
     pub profile: Profile,
+    /// For how long connections are served after their VIP has moved away; zero lets them end.
+    pub linger: Duration,
 }
 
 /// Who the other members are.
@@ -99,6 +104,17 @@ pub enum Delivery {
     Loopback,
 }
 
+/// What an operator wants of a VIP.
+#[derive(Debug)]
+pub struct MoveOrder {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// The node that shall have it; `None` for whichever comes first.
+    pub node: Option<String>,
+    /// Told whether it is going to happen, or why not.
+    pub answer: oneshot::Sender<Result<(), MoveError>>,
+}
+
 /// What the speaker is wired to.
 #[derive(Debug)]
 pub struct SpeakerPorts {
@@ -116,6 +132,8 @@ pub struct SpeakerPorts {
     pub member_metrics: Arc<MemberMetrics>,
     /// The secrets that heartbeats are signed with, one a line, the first of them signs; `None` until they are known.
     pub keys: watch::Receiver<Option<Arc<str>>>,
+    /// What operators want of VIPs.
+    pub moves: mpsc::Receiver<MoveOrder>,
     /// Asks to hand every VIP over to other members.
     pub leave: CancellationToken,
     /// Told once they have them, or nobody could take them.

@@ -16,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 use super::asker::Line;
 use super::deliver::{self, Deliverer};
 use super::echo::{self, Echo};
+use super::forwarder::Forwarder;
 use super::groups::Groups;
 use super::heartbeats::{Heartbeats, Identity, Told};
 use super::line::Sockets;
@@ -25,14 +26,15 @@ use super::responder::{Notice, Port, Responder};
 use super::settings;
 use super::socket::PacketSocket;
 use super::sysctl::ArpIgnore;
-use super::{Delivery, Peers, SpeakerError, SpeakerOptions, SpeakerPorts};
+use super::{Company, Delivery, Peers, SpeakerError, SpeakerOptions, SpeakerPorts};
 use crate::announcer::DEFEND_INTERVAL;
 use crate::arp::{MacAddr, ZERO};
-use crate::claim::Family;
+use crate::forward::{self, Obstacle};
 use crate::heartbeat::Keyring;
 use crate::link::{self, Link};
 use crate::members::{View, World};
 use crate::metrics::Announced;
+use crate::moves;
 use crate::plan::{Plan, Planner};
 use crate::probation;
 use crate::probe::Findings;
@@ -41,6 +43,8 @@ use crate::reserved::Lan;
 use crate::traps;
 use crate::world;
 
+/// How often it is looked whether anybody is still connected.
+const GLANCE: std::time::Duration = std::time::Duration::from_millis(250);
 /// How long others may take to take over, at least.
 const LEAVING: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -61,6 +65,10 @@ pub(super) struct Speaker {
     /// Ends before the thread that it tells what to announce.
     heartbeats: Heartbeats,
     members: watch::Receiver<Arc<View>>,
+    /// Why connections end when their VIP moves here.
+    obstacle: Option<Obstacle>,
+    /// The nodes that annotations put first.
+    preferred: BTreeMap<IpAddr, Arc<str>>,
     leaving: Leaving,
     responder: Responder,
     notices: mpsc::Receiver<Notice>,
@@ -130,9 +138,11 @@ impl Speaker {
         let echo = wants_echo.then(Echo::start).transpose().map_err(SpeakerError::Thread)?;
         let company = &options.company;
         let port = (company.peers != Peers::None).then_some(company.port);
-        let identity = Identity { node: options.node.as_str().into(), profile: company.profile, port };
+        let (linger, profile) = (company.linger, company.profile);
+        let identity = Identity { node: options.node.as_str().into(), profile, port, linger };
+        let (forwarder, obstacle) = forwarder(company);
         let announce = responder.remote().map_err(SpeakerError::Thread)?;
-        let (heartbeats, members) = Heartbeats::start(identity, announce, Arc::clone(&ports.member_metrics))
+        let (heartbeats, members) = Heartbeats::start(identity, announce, forwarder, Arc::clone(&ports.member_metrics))
             .map_err(|source| SpeakerError::Heartbeats { port: company.port, source })?;
         let no_socket = PacketSocket::permitted().err().map(|error| explain(&error));
         if let Some(why) = &no_socket {
@@ -151,6 +161,8 @@ impl Speaker {
             strict: true,
             heartbeats,
             members,
+            obstacle,
+            preferred: BTreeMap::new(),
             leaving: Leaving::No,
             responder,
             notices,
@@ -181,7 +193,8 @@ impl Speaker {
             let leaving = self.leaving;
             let woken = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled(), if !self.lingers() => break,
+                () = tokio::time::sleep(GLANCE), if shutdown.is_cancelled() => continue,
                 () = leave.cancelled(), if leaving == Leaving::No => Woken::Leave,
                 () = self.links.changed() => Woken::Links,
                 notice = self.notices.recv() => Woken::Notice(notice.ok_or(SpeakerError::ThreadEnded)?),
@@ -190,6 +203,10 @@ impl Speaker {
                 Ok(()) = self.ports.leader.changed() => Woken::Snapshot,
                 () = self.prober.changed() => Woken::Snapshot,
                 Ok(()) = self.ports.keys.changed() => Woken::Keys,
+                Some(order) = self.ports.moves.recv() => {
+                    self.heartbeats.tell(Told::Move(order.vip, order.node, order.answer));
+                    continue;
+                }
                 () = leaving.over() => Woken::Left,
                 _ = timer.tick() => Woken::Timer,
             };
@@ -366,7 +383,7 @@ impl Speaker {
         }
         self.strict = refused.is_none();
         let owned = Arc::clone(&self.members.borrow());
-        let ours = |vip: &IpAddr| self.strict || owned.owned.contains(vip);
+        let ours = |vip: &IpAddr| self.strict || owned.owned.contains(vip) || owned.lingering.contains(vip);
         let wanted = self.layout.ports.values().flatten().copied().filter(ours).collect();
         for (vip, why) in deliverer.keep(&wanted).await {
             withhold(&mut self.layout, vip, &Silence::NotDelivered { why });
@@ -391,6 +408,7 @@ impl Speaker {
         configured.extend(peers.keys().cloned());
         let lines = self.lines();
         let world = world::world(snapshot, &self.plan, &self.layout);
+        self.preferred = world.vips.iter().filter_map(|(vip, it)| Some((*vip, it.preferred.clone()?))).collect();
         let macs = lines.iter().map(|line| line.mac.octets()).collect();
         self.heartbeats.tell(Told::Peers(peers));
         self.heartbeats.tell(Told::Lines(lines));
@@ -403,8 +421,7 @@ impl Speaker {
             let link = self.found.iter().find(|link| link.index == *index)?;
             let address =
                 link.subnets.iter().find_map(|net| if let IpAddr::V4(ip) = net.addr() { Some(ip) } else { None });
-            let families = vips.iter().copied().map(Family::of).collect();
-            Some(Line { index: *index, mac: link.mac, address, families })
+            Some(Line { index: *index, mac: link.mac, address, name: link.name.clone(), vips: vips.clone() })
         });
         lines.collect()
     }
@@ -439,6 +456,18 @@ impl Speaker {
         let patience = self.options.company.profile.patience() * 2;
         self.leaving = Leaving::Until(Instant::now() + patience.max(LEAVING));
         self.heartbeats.tell(Told::Leave);
+    }
+
+    /// Whether somebody is served by this node whose VIP is elsewhere by now, so that ending would cut them off. What
+    /// kube-proxy passes on is not seen, so all the time is waited for.
+    fn lingers(&self) -> bool {
+        let vips = &self.members.borrow().lingering;
+        if vips.is_empty() || self.options.deliver == Delivery::Kernel {
+            return !vips.is_empty();
+        }
+        // What cannot be read is nothing to wait for.
+        let connected = |file| std::fs::read_to_string(file).is_ok_and(|text| forward::is_connected(&text, vips));
+        connected("/proc/net/tcp") || connected("/proc/net/tcp6")
     }
 
     /// Hands the layout to the responder, with sockets for interfaces that have none.
@@ -502,7 +531,10 @@ impl Speaker {
         reach::elect(&mut layout, &self.members.borrow());
         self.answer_ping(&layout);
         let layout = &layout;
-        let entries = reach::entries(&self.plan, layout, &self.options.node);
+        let mut entries = reach::entries(&self.plan, layout, &self.options.node);
+        let annotated = |ip| self.preferred.get(&ip).cloned();
+        let (members, obstacle) = (self.members.borrow().clone(), self.obstacle.as_ref());
+        moves::tell(&mut entries, &moves::Known { members: &members, annotated, obstacle });
         self.ports.metrics.set_announced(self.announced(layout));
         let report = Arc::new(self.report(layout));
         self.ports.reports.send_if_modified(|current| replace(current, report));
@@ -558,6 +590,7 @@ impl Speaker {
     fn report(&self, layout: &Layout) -> Report {
         let mut report = self.plan.report.clone();
         report.problems.extend(self.traps(layout));
+        report.problems.extend(moves::stranded(&self.plan, &self.members.borrow(), &self.options.node));
         let mut assigned = BTreeSet::new();
         for (service, ip) in self.on_air(layout) {
             let object = ObjectRef::new(Kind::Service, service.clone());
@@ -577,6 +610,22 @@ impl Speaker {
             }
         }
         report
+    }
+}
+
+/// What sends packets on, or why nothing does. Said once, unless there is nobody to hand anything over.
+fn forwarder(company: &Company) -> (Option<Forwarder>, Option<Obstacle>) {
+    let opened = if company.linger.is_zero() { Err(Obstacle::Off) } else { Forwarder::open() };
+    if let Err(why) = &opened
+        && company.peers != Peers::None
+    {
+        tracing::warn!(
+            "connections end when their VIP moves to this node, since it cannot send their packets on: {why}"
+        );
+    }
+    match opened {
+        Ok(forwarder) => (Some(forwarder), None),
+        Err(why) => (None, Some(why)),
     }
 }
 

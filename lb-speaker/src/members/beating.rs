@@ -97,9 +97,10 @@ impl Members {
             seq: peer.beat.seq,
             held: now_held(peer),
         });
-        let warming = self.now < self.started + WARM_UP;
+        let (warming, forwards) = (self.now < self.started + WARM_UP, self.moving.forwards());
         let (stale, outdated) = self.world.stale;
         let disowned = self.peers.values().flat_map(|peer| peer.owned.keys());
+        let moves = self.moves();
         let disowned = disowned.filter(|vip| !stale && !self.world.vips.contains_key(vip)).copied().take(64).collect();
         Beat {
             node: Arc::clone(&self.me),
@@ -107,7 +108,7 @@ impl Members {
             seq: self.seq,
             interval,
             misses: self.profile.misses,
-            flags: Flags { leaving: self.leaving, joining: !self.joined, warming, stale, outdated },
+            flags: Flags { leaving: self.leaving, joining: !self.joined, warming, stale, outdated, forwards },
             generation: self.world.generation,
             macs: self.world.macs.clone(),
             heard: heard.collect(),
@@ -115,6 +116,7 @@ impl Members {
             unable: self.world.unable.iter().copied().collect(),
             disowned,
             silent: self.silent.keys().copied().take(16).collect(),
+            moves,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::peer::{Peer, Standing};
-use super::{Action, Members, PREEMPT_INTERVAL, RANK_DELAY, SURVEYED, WARM_UP};
+use super::{Action, Eligible, Members, PREEMPT_INTERVAL, RANK_DELAY, SURVEYED, WARM_UP};
 use crate::election;
 use crate::heartbeat::MAX_OWNED;
 
@@ -67,7 +67,7 @@ impl Members {
                 let known = self.epochs.entry(*vip).or_default();
                 *known = epoch.max(known).to_owned();
                 if peer.standing != Standing::Lost {
-                    let stays = !peer.beat.flags.leaving;
+                    let stays = !peer.gives(*vip);
                     let owner = newest.entry(*vip).or_insert((*epoch, stays));
                     *owner = (*owner).max((*epoch, stays));
                 }
@@ -89,14 +89,19 @@ impl Members {
             self.world.vips.range((after, Bound::Unbounded)).take(SURVEYED).map(|it| *it.0).collect();
         self.surveyed = round.last().copied().filter(|_| round.len() == SURVEYED);
         for vip in round {
-            match self.preempts(vip, now) {
-                Some(at) => {
-                    self.wanted.insert(vip);
-                    self.schedule(vip, at, now);
-                }
-                None if self.wanted.remove(&vip) => drop(self.pending.remove(&vip)),
-                None => {}
+            self.consider(vip, now);
+        }
+    }
+
+    /// Looks whether a VIP that another member owns should be ours.
+    pub(super) fn consider(&mut self, vip: IpAddr, now: Instant) {
+        match self.preempts(vip, now) {
+            Some(at) => {
+                self.wanted.insert(vip);
+                self.schedule(vip, at, now);
             }
+            None if self.wanted.remove(&vip) => drop(self.pending.remove(&vip)),
+            None => {}
         }
     }
 
@@ -122,7 +127,7 @@ impl Members {
         }
         let mut claimed = false;
         for vip in due {
-            let owner = self.foreign_owner(vip).map(|(_, peer)| peer.beat.flags.leaving);
+            let owner = self.foreign_owner(vip).map(|(_, peer)| peer.gives(vip));
             let takes = owner == Some(false);
             if takes && self.preempts(vip, now).is_none() {
                 self.wanted.remove(&vip);
@@ -161,6 +166,7 @@ impl Members {
         let epoch = self.epochs.entry(vip).or_default();
         *epoch = epoch.saturating_add(1);
         self.mine.insert(vip, *epoch);
+        self.moving.gain(vip);
         let lost = self.peers.values().filter(|peer| peer.standing == Standing::Lost && peer.owned.contains_key(&vip));
         if let Some(silence) = lost.map(|peer| now.saturating_duration_since(peer.heard)).min() {
             self.tally.takeovers += 1;
@@ -179,6 +185,7 @@ impl Members {
             let known = self.epochs.entry(vip).or_default();
             *known = epoch.max(*known);
             self.out.push_back(Action::Lose(vip));
+            self.linger(vip);
             self.listing = 4;
         }
     }
@@ -187,6 +194,12 @@ impl Members {
         let owners =
             self.peers.iter().filter(|(_, peer)| peer.standing != Standing::Lost && peer.owned.contains_key(&vip));
         owners.max_by_key(|(_, peer)| peer.owned.get(&vip).copied())
+    }
+
+    /// Whether we may go on answering for it until somebody else does.
+    pub(super) fn may_hold(&self, vip: IpAddr) -> bool {
+        let served = |it: &Eligible| it.nodes.as_ref().is_none_or(|nodes| !nodes.is_empty());
+        self.world.vips.get(&vip).is_some_and(served) && !self.world.unable.contains(&vip)
     }
 
     pub(super) fn may_keep(&self, vip: IpAddr) -> bool {
@@ -210,7 +223,7 @@ impl Members {
                 && !peer.beat.unable.contains(&vip)
                 && !(preempt && flags.warming && !peer.owned.contains_key(&vip))
         };
-        let preferred = eligible.preferred.as_deref();
+        let preferred = self.moving.wish(vip).or(eligible.preferred.as_deref());
         let key = |name: &str, stale: bool| (stale, Some(name) != preferred, election::score(vip, name));
         let ours = key(&self.me, self.world.stale.0);
         let before = self.peers.iter().filter(fit).filter(|(name, peer)| key(name, peer.beat.flags.stale) < ours);

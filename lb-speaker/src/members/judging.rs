@@ -25,6 +25,7 @@ impl Members {
             self.silent.retain(|_, since| now.saturating_duration_since(*since) < SLOW);
             self.evaluate(now);
             self.survey(now);
+            self.mind_moves(now);
             self.send_all();
         }
         if now >= self.next_beat {

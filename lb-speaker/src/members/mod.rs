@@ -22,6 +22,9 @@
 //! | partition                          | each half has an owner, since each half's clients reach theirs           |
 //! | partition healed, two owners       | higher epoch, then better rank; the loser stops with the first beat      |
 //! | owner leaves                       | the successor claims first; only that makes the owner stop               |
+//! | owner is no candidate any more     | the same, for that VIP; if nobody can take it, it stays                  |
+//! | an operator wishes a VIP elsewhere | that node comes first for it, on every member that heard of the wish     |
+//! | owner has handed over              | it lingers: says so for a while, so that its connections find it         |
 //! | better candidate returns           | takes over once warm, at most [`PREEMPT_INTERVAL`] apart                 |
 //! | our link was mended                | as started anew: others own what it had                                  |
 //! | member flaps                       | peers hold it: it takes over nothing that has an owner                   |
@@ -38,6 +41,7 @@
 mod beating;
 mod claiming;
 mod judging;
+pub mod moving;
 mod peer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,6 +49,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::moving::Moving;
 use self::peer::{Peer, Standing};
 use crate::heartbeat::{Beat, id};
 
@@ -158,6 +163,14 @@ pub struct View {
     pub leaving: bool,
     /// Whether it hears nobody and therefore owns nothing.
     pub isolated: bool,
+    /// VIPs that this member has handed over to one that sends their connections on to it.
+    pub lingering: BTreeSet<IpAddr>,
+    /// The nodes that operators want VIPs on.
+    pub wishes: BTreeMap<IpAddr, Arc<str>>,
+    /// VIPs that this member keeps though it is no candidate, since nobody else takes them.
+    pub stranded: BTreeSet<IpAddr>,
+    /// Who still serves connections of the VIPs that this member owns, so that their packets are sent on.
+    pub sent_on: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
 }
 
 /// Something to do.
@@ -227,6 +240,7 @@ pub struct Members {
     revision: u64,
     /// Rounds of fast beats.
     calls: u8,
+    moving: Moving,
     tally: Tally,
 }
 
@@ -262,6 +276,7 @@ impl Members {
             out: VecDeque::new(),
             revision: 0,
             calls: 0,
+            moving: Moving::default(),
             tally: Tally::default(),
         }
     }
@@ -316,6 +331,10 @@ impl Members {
             joined: self.joined,
             leaving: self.leaving,
             isolated: self.isolated,
+            lingering: self.awaited().collect(),
+            wishes: self.moving.wishes(),
+            stranded: self.moving.stranded(self.now),
+            sent_on: BTreeMap::new(),
         }
     }
 
@@ -354,13 +373,14 @@ impl Members {
         if self.world.unable.difference(&world.unable).any(|vip| world.vips.contains_key(vip)) {
             self.start_anew(now);
         }
-        self.world = world;
+        let before = std::mem::replace(&mut self.world, world);
         self.pending.retain(|vip, _| self.world.vips.contains_key(vip));
-        let gone: Vec<IpAddr> = self.mine.keys().copied().filter(|vip| !self.may_keep(*vip)).collect();
+        let gone: Vec<IpAddr> = self.mine.keys().copied().filter(|vip| !self.may_hold(*vip)).collect();
         for vip in gone {
             self.lose(vip);
         }
         self.changed(now);
+        self.survey_wanted(&before, now);
     }
 
     /// Hands everything over; done when [`Self::owned`] is empty, or when patience ends.
@@ -387,6 +407,7 @@ impl Members {
         let asks = beat.flags.joining;
         let disowned: Vec<IpAddr> = beat.disowned.clone();
         let silent: Vec<u64> = beat.silent.clone();
+        let wishes = beat.moves.wishes.clone();
         let changed = self.peers.entry(Arc::clone(&name)).or_insert_with(|| Peer::new(now)).take(beat, echoed, now);
         self.gateway_asked = None;
         if std::mem::take(&mut self.isolated) {
@@ -399,6 +420,7 @@ impl Members {
         }
         self.heed(&silent, now);
         self.yield_to(&name, now);
+        self.take_wishes(wishes, now);
         if !known || asks {
             // It shall hear at once what we own.
             let beat = self.beat(0, true);

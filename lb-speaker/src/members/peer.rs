@@ -1,6 +1,6 @@
 //! What is known of one peer, and what a beat changes about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ pub(super) struct Peer {
     /// When it last said that it hears us.
     pub(super) echoed: Option<Instant>,
     pub(super) owned: BTreeMap<IpAddr, u64>,
+    /// The VIPs that it still serves connections of.
+    pub(super) lingering: BTreeSet<IpAddr>,
     pub(super) standing: Standing,
     pub(super) penalty: f64,
     pub(super) penalised: Instant,
@@ -48,6 +50,7 @@ impl Peer {
             interval: SLOW,
             echoed: None,
             owned: BTreeMap::new(),
+            lingering: BTreeSet::new(),
             standing: Standing::Alive,
             penalty: 0.0,
             penalised: now,
@@ -60,6 +63,11 @@ impl Peer {
         now < self.audible_until
     }
 
+    /// Whether it answers for this VIP only until another member does.
+    pub(super) fn gives(&self, vip: IpAddr) -> bool {
+        self.beat.flags.leaving || self.beat.moves.offered.contains(&vip)
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.standing, Standing::Alive | Standing::Suspect { .. })
     }
@@ -70,16 +78,18 @@ impl Peer {
         let unable_before = std::mem::take(&mut self.beat.unable);
         if beat.boot != self.beat.boot {
             self.owned.clear();
+            self.lingering.clear();
             self.interval = SLOW;
         }
         if beat.interval != 0 {
             self.interval = Duration::from_millis(beat.interval.into());
         }
-        let mut changed = unable_before != beat.unable;
+        let mut changed = unable_before != beat.unable || self.beat.moves.offered != beat.moves.offered;
         if let Some(owned) = &beat.owned {
             let owned = owned.iter().map(|claim| (claim.vip, claim.epoch)).collect();
-            changed |= self.owned != owned;
-            self.owned = owned;
+            let lingering = beat.moves.lingering.iter().copied().collect();
+            changed |= self.owned != owned || self.lingering != lingering;
+            (self.owned, self.lingering) = (owned, lingering);
         }
         self.echoed =
             echoed.or(self.echoed.filter(|at| now.saturating_duration_since(*at) < SLOW * 4 && was.3 == beat.boot));

@@ -1,6 +1,8 @@
 //! A network of members in simulated time, one millisecond a step: every choice comes from the seed, which a failure
 //! names.
 
+mod moves;
+
 use super::*;
 use crate::election;
 use crate::heartbeat::Claim;

@@ -4,5 +4,7 @@
 //! client saw is printed; what is asserted are deadlines that hold on a busy machine too. The figures of a quiet one:
 //! `tests/bench/failover`.
 
+mod clients;
 mod faults;
+mod moving;
 mod scene;

@@ -23,7 +23,7 @@ pub(crate) struct Scene {
     _echoes: Vec<Echo>,
     builders: Vec<Builder>,
     pub(crate) switch: Switch,
-    _folder: Folder,
+    pub(crate) folder: Folder,
 }
 
 impl Scene {
@@ -34,20 +34,29 @@ impl Scene {
 
     /// The same with more arguments for each.
     pub(crate) async fn with(count: usize, arguments: &[&str]) -> Self {
+        let scene = Self::prepared(count, arguments, |_, folder| {
+            folder.write("pool.yaml", &pool(&["10.78.0.100/32"]));
+            folder.write("vip.yaml", &load_balancer("lan", "edge"));
+        });
+        let scene = scene.await;
+        scene.settled(&(0..count).collect::<Vec<_>>()).await;
+        scene
+    }
+
+    /// The same on a LAN and with manifests that the test makes; nobody need agree about an owner yet.
+    pub(crate) async fn prepared(count: usize, arguments: &[&str], prepare: impl FnOnce(&Switch, &Folder)) -> Self {
         let (switch, folder) = (Switch::new(count), Folder::new());
-        folder.write("pool.yaml", &pool(&["10.78.0.100/32"]));
-        folder.write("vip.yaml", &load_balancer("lan", "edge"));
+        prepare(&switch, &folder);
         // Outside of the folder's manifests by its name.
         folder.write("key.txt", "a secret that all nodes of this test share\n");
         let echo = |(at, namespace)| Echo::start(namespace, u8::try_from(at).expect("a few nodes"), VIP);
         let echoes = switch.nodes.iter().enumerate().map(echo).collect();
         let builders = (0..count).map(|at| builder(at, count, &switch, &folder, arguments)).collect();
-        let mut scene = Self { nodes: Vec::new(), _echoes: echoes, builders, switch, _folder: folder };
+        let mut scene = Self { nodes: Vec::new(), _echoes: echoes, builders, switch, folder };
         scene.nodes = scene.builders.iter().map(Builder::spawn).collect();
         for node in &mut scene.nodes {
             node.ready().await;
         }
-        scene.settled(&(0..count).collect::<Vec<_>>()).await;
         scene
     }
 
@@ -93,7 +102,7 @@ impl Scene {
 }
 
 #[expect(clippy::disallowed_methods, reason = "it measures time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
