@@ -40,6 +40,12 @@ pub enum Fault {
     /// The TLS connection was made for another host (RFC 9110 §15.5.20).
     #[error("this connection is not for that host")]
     Misdirected,
+    /// The client has to show a certificate.
+    #[error("a client certificate is needed")]
+    CertificateMissing,
+    /// The one it showed is not good.
+    #[error("the client certificate is not accepted")]
+    CertificateWrong,
     /// The client's address may not come here.
     #[error("you may not come here")]
     Forbidden,
@@ -84,7 +90,7 @@ impl Fault {
     pub const fn status(self) -> u16 {
         match self {
             Self::Head(error) => error.status(),
-            Self::Path(_) | Self::BadRequest => 400,
+            Self::Path(_) | Self::BadRequest | Self::CertificateMissing | Self::CertificateWrong => 400,
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::Unauthorized => 401,
@@ -106,6 +112,8 @@ impl Fault {
             Self::Head(_)
             | Self::Path(_)
             | Self::BadRequest
+            | Self::CertificateMissing
+            | Self::CertificateWrong
             | Self::RequestTimeout
             | Self::BodyTooLarge
             | Self::Unauthorized

@@ -13,6 +13,7 @@ pub mod answer;
 pub mod backend;
 pub mod balance;
 pub mod certs;
+pub mod client;
 pub mod compile;
 pub mod endpoints;
 pub mod filter;

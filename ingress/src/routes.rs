@@ -22,6 +22,7 @@ use http::HeaderMap;
 
 use crate::backend::{BackendKey, BackendProblem, PortRef};
 use crate::certs::CertTable;
+use crate::client::ClientAuth;
 use crate::endpoints::Endpoints;
 use crate::filter::RoutePlan;
 use crate::headers;
@@ -118,6 +119,22 @@ pub struct HostTable {
     root: Node,
     /// Those whose path is an expression, the longest text first.
     patterns: Vec<Arc<Route>>,
+    entrance: Entrance,
+}
+
+/// What happens at the door of a host, before any path is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    /// What clients are asked for over TLS.
+    pub client: Option<Arc<ClientAuth>>,
+    /// Who ends TLS in our place.
+    pub passthrough: Option<Arc<Endpoints>>,
+}
+
+impl Entrance {
+    const fn is_usual(&self) -> bool {
+        self.client.is_none() && self.passthrough.is_none()
+    }
 }
 
 impl HostTable {
@@ -134,7 +151,19 @@ impl HostTable {
             }
         }
         patterns.sort_by_key(|route| Reverse((length(route), Arc::<str>::from(route.path.as_written()))));
-        Self { routes, root, patterns }
+        Self { routes, root, patterns, entrance: Entrance::default() }
+    }
+
+    /// The same with a door of its own.
+    #[must_use]
+    pub fn behind(self, entrance: Entrance) -> Self {
+        Self { entrance, ..self }
+    }
+
+    /// What happens before any path is looked at.
+    #[must_use]
+    pub const fn entrance(&self) -> &Entrance {
+        &self.entrance
     }
 
     /// The routes in the order of their precedence.
@@ -146,7 +175,8 @@ impl HostTable {
     /// The route for a normalised path.
     ///
     /// An expression is asked before all that have a shorter text.
-    fn find(&self, path: &str) -> Option<&Arc<Route>> {
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let literal = self.literal(path);
         if self.patterns.is_empty() {
             return literal;
@@ -236,6 +266,8 @@ struct Shard {
 pub struct RouteTable {
     shards: Box<[Arc<Shard>]>,
     any: Option<Arc<HostTable>>,
+    /// How many hosts have a door of their own.
+    special: usize,
     certs: Arc<CertTable>,
 }
 
@@ -243,7 +275,7 @@ impl RouteTable {
     /// The table without a route.
     #[must_use]
     pub fn empty(certs: Arc<CertTable>) -> Self {
-        Self { shards: vec![Arc::default(); SHARDS].into(), any: None, certs }
+        Self { shards: vec![Arc::default(); SHARDS].into(), any: None, special: 0, certs }
     }
 
     /// The table after some hosts changed (`None`: has no rules any more); everything else is shared with this one.
@@ -273,6 +305,12 @@ impl RouteTable {
         exact.or_else(|| self.wildcard(host)).or(self.any.as_ref())
     }
 
+    /// Whether any host has a door of its own.
+    #[must_use]
+    pub const fn has_entrances(&self) -> bool {
+        self.special > 0
+    }
+
     /// Which certificate to show whom.
     #[must_use]
     pub const fn certs(&self) -> &Arc<CertTable> {
@@ -285,21 +323,30 @@ impl RouteTable {
     }
 
     fn set(&mut self, host: &HostMatch, table: Option<Arc<HostTable>>) {
+        let after = doors(table.as_deref());
+        let before = self.put(host, table);
+        self.special = (self.special + after).saturating_sub(doors(before.as_deref()));
+    }
+
+    /// Puts a table in the place of another.
+    fn put(&mut self, host: &HostMatch, table: Option<Arc<HostTable>>) -> Option<Arc<HostTable>> {
         let (name, is_exact) = match host {
-            HostMatch::Any => {
-                self.any = table;
-                return;
-            }
+            HostMatch::Any => return std::mem::replace(&mut self.any, table),
             HostMatch::Exact(name) => (name, true),
             HostMatch::Wildcard(suffix) => (suffix, false),
         };
         let shard = Arc::make_mut(&mut self.shards[shard_of(name)]);
         let names = if is_exact { &mut shard.exact } else { &mut shard.wildcard };
         match table {
-            Some(table) => drop(names.insert(Arc::clone(name), table)),
-            None => drop(names.remove(name)),
+            Some(table) => names.insert(Arc::clone(name), table),
+            None => names.remove(name),
         }
     }
+}
+
+/// How many doors of its own a host has: one or none.
+fn doors(table: Option<&HostTable>) -> usize {
+    usize::from(table.is_some_and(|table| !table.entrance.is_usual()))
 }
 
 /// The shard of a name: FNV-1a, folded.

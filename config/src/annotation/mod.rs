@@ -16,6 +16,7 @@ mod answer;
 mod auth;
 mod balance;
 mod canary;
+mod client;
 mod cors;
 mod errors;
 mod external;
@@ -42,6 +43,7 @@ pub use answer::AnswerRewrites;
 pub use auth::{BasicAuth, PasswordFormat};
 pub use balance::{Affinity, Balance, HashBy, KeyPart, Method, SameSite};
 pub use canary::{Canary, HeaderRule};
+pub use client::{ClientAuth, VerifyClient};
 pub use cors::{Cors, Origins};
 pub use errors::ErrorPages;
 pub use external::ExternalAuth;
@@ -96,6 +98,10 @@ pub struct Annotations {
     pub www: bool,
     /// Names and passwords (`auth-type: basic`).
     pub basic: Option<BasicAuth>,
+    /// Clients of these hosts are asked for certificates (`auth-tls-secret`).
+    pub client: Option<ClientAuth>,
+    /// Whether TLS of these hosts is for their endpoints to end (`ssl-passthrough`).
+    pub passthrough: bool,
     /// A service that says who may come (`auth-url`).
     pub external: Option<ExternalAuth>,
     /// Who answers where endpoints fail.
@@ -158,6 +164,8 @@ impl Annotations {
             rewrite: rewrite::read(&mut reader),
             www: reader.flag("from-to-www-redirect"),
             basic: auth::basic(&mut reader),
+            client: client::read(&mut reader),
+            passthrough: reader.flag("ssl-passthrough"),
             external: external::read(&mut reader),
             errors: errors::read(&mut reader),
             answers: answer::read(&mut reader),

@@ -29,6 +29,12 @@ pub(super) const USED: &[&str] = &[
     "auth-signin",
     "auth-signin-redirect-param",
     "auth-snippet",
+    "auth-tls-error-page",
+    "auth-tls-match-cn",
+    "auth-tls-pass-certificate-to-upstream",
+    "auth-tls-secret",
+    "auth-tls-verify-client",
+    "auth-tls-verify-depth",
     "auth-type",
     "auth-url",
     "backend-protocol",
@@ -111,6 +117,7 @@ pub(super) const USED: &[&str] = &[
     "session-cookie-path",
     "session-cookie-samesite",
     "session-cookie-secure",
+    "ssl-passthrough",
     "ssl-redirect",
     "temporal-redirect",
     "temporal-redirect-code",
@@ -124,22 +131,12 @@ pub(super) const USED: &[&str] = &[
 ];
 
 /// Names by which access is controlled, or that would send requests to the wrong place if they had no effect.
-const GUARDS: &[&str] = &[
-    "auth-tls-secret",
-    "auth-tls-verify-client",
-    "auth-tls-match-cn",
-    "enable-modsecurity",
-    "modsecurity-snippet",
-    "enable-owasp-core-rules",
-];
+const GUARDS: &[&str] = &["enable-modsecurity", "modsecurity-snippet", "enable-owasp-core-rules"];
 
 const UNSUPPORTED: &[&str] = &[
     "auth-cache-duration",
     "auth-cache-key",
     "auth-proxy-set-headers",
-    "auth-tls-error-page",
-    "auth-tls-pass-certificate-to-upstream",
-    "auth-tls-verify-depth",
     "connection-proxy-header",
     "custom-headers",
     "enable-opentelemetry",
@@ -147,7 +144,6 @@ const UNSUPPORTED: &[&str] = &[
     "mirror-request-body",
     "mirror-target",
     "relative-redirects",
-    "ssl-passthrough",
 ];
 
 /// Names that people write and ingress-nginx never knew, or no longer knows, with the right one.
@@ -180,7 +176,7 @@ pub(super) fn known(name: &str) -> Option<Known> {
         return Some(Known::Used);
     }
     if GUARDS.contains(&name) {
-        return Some(Known::Guard(instead_of_guard(name)));
+        return Some(Known::Guard("put a firewall in front, and remove it"));
     }
     if let Some((_, instead)) = MISTAKEN.iter().find(|(mistaken, _)| *mistaken == name) {
         return Some(Known::Unsupported(instead));
@@ -188,15 +184,6 @@ pub(super) fn known(name: &str) -> Option<Known> {
     UNSUPPORTED
         .contains(&name)
         .then_some(Known::Unsupported("remove it, or keep what needs it on ingress-nginx for now"))
-}
-
-fn instead_of_guard(name: &str) -> &'static str {
-    match name {
-        "enable-modsecurity" | "modsecurity-snippet" | "enable-owasp-core-rules" => {
-            "put a firewall in front, and remove it"
-        }
-        _ => "use allowlist-source-range or auth-type: basic, or let the application decide, and remove it",
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use config::annotation::AnnotationProblem;
+use config::annotation::{AnnotationProblem, Protocol};
 use config::diagnostic::Severity;
 use config::object::ObjectName;
 
@@ -21,7 +21,7 @@ use crate::endpoints::Endpoints;
 use crate::filter::{Gear, RoutePlan};
 use crate::host::HostMatch;
 use crate::path::{PathMatch, PathType};
-use crate::routes::{CanaryRoute, HostTable, Route};
+use crate::routes::{CanaryRoute, Entrance, HostTable, Route};
 use crate::upstream::UpstreamPlan;
 
 /// What annotations name, by Ingress.
@@ -274,8 +274,21 @@ fn merge(host: &HostMatch, claims: Vec<Claim>, endpoints: Vec<Arc<Endpoints>>, a
         merged.add(claim, backend, &everything, endpoints, key.clone());
     }
     let Merged { taken, shadowed, .. } = merged;
-    let routes = taken.into_values().map(Arc::new).collect();
-    HeldHost { table: Arc::new(HostTable::new(routes)), claims, endpoints, shadowed }
+    let routes: Vec<_> = taken.into_values().map(Arc::new).collect();
+    let entrance = entrance(&claims, &routes);
+    HeldHost { table: Arc::new(HostTable::new(routes).behind(entrance)), claims, endpoints, shadowed }
+}
+
+/// What the first Ingress that says so wants at the door; TLS that an endpoint ends is that of the path `/`.
+fn entrance(claims: &[Claim], routes: &[Arc<Route>]) -> Entrance {
+    let mains = || claims.iter().filter(|claim| matches!(claim.what, Wish::Rule(_) | Wish::Default));
+    let client = mains().find_map(|claim| claim.material.as_ref()?.client.clone());
+    let passing = mains().find(|claim| claim.plan.annotations.passthrough);
+    let is_root = |route: &&Arc<Route>, claim: &Claim| {
+        route.ingress == claim.plan.name && matches!(route.path.as_written(), "/" | "")
+    };
+    let passthrough = passing.and_then(|claim| routes.iter().find(|route| is_root(route, claim)));
+    Entrance { client, passthrough: passthrough.map(|route| Arc::clone(&route.endpoints)) }
 }
 
 /// Who stands in for the Services of which Ingress; takes their endpoints.
@@ -402,6 +415,11 @@ fn upstream(claim: &Claim, path: &PathMatch, endpoints: &Endpoints) -> Arc<Upstr
     let identity = plan.credentials.clone().unwrap_or_default();
     // The text of an expression is no path for a cookie.
     let cookie_path = if path.pattern().is_some() { "/" } else { path.as_written() };
+    if asked.passthrough && asked.upstream.protocol.is_none() {
+        // What comes in the clear reaches the same endpoints, and they speak TLS.
+        let over_tls = config::annotation::Upstream { protocol: Some(Protocol::Https), ..asked.upstream.clone() };
+        return UpstreamPlan::new(&over_tls, identity, plan.is_compat, cookie_path, &name);
+    }
     UpstreamPlan::new(&asked.upstream, identity, plan.is_compat, cookie_path, &name)
 }
 

@@ -73,6 +73,7 @@ pub(super) fn question(auth: &ExternalAuth, asked: &Asked<'_>) -> Question {
         set("x-scheme", scheme);
     }
     set(HOST_NAME, &auth.authority);
+    fields.extend(asked.identity.iter().cloned());
     if auth.method.as_deref().is_some_and(|method| !matches!(method, "GET" | "HEAD")) {
         fields.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }

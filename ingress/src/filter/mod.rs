@@ -36,6 +36,7 @@ pub use basic::{Check, Credentials, Users};
 pub use cors::AnswerFields;
 pub use external::{Decision, Opinion, Question};
 pub use limit::{Slot, Zone};
+pub(crate) use values::component as percent_encoded;
 
 /// For endpoints that are reached under another path.
 pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -90,6 +91,8 @@ pub struct Asked<'a> {
     pub tls: bool,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
+    /// What endpoints are told of who the client is by its certificate.
+    pub identity: &'a [(HeaderName, HeaderValue)],
     /// Whether there is an endpoint to ask.
     pub has_endpoints: bool,
     /// The request's id.
@@ -221,6 +224,8 @@ impl RoutePlan {
             www: false,
             canary: None,
             any_guard: false,
+            client: None,
+            passthrough: false,
             ..annotations.clone()
         };
         let rewrite = rewrite::Rewriting::of(&annotations.rewrite, path);

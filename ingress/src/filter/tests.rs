@@ -35,6 +35,7 @@ fn judged(plan: &RoutePlan, line: &str, fields: &[(&'static str, &str)]) -> Resu
     let client = Some("192.0.2.7".parse().unwrap());
     let name = config::object::ObjectName::new("shop", "web");
     let verdict = plan.judge(&Asked {
+        identity: &[],
         request: &request,
         authority: "A.example:8080",
         host: "a.example",

@@ -46,7 +46,7 @@ fn argument<'a>(query: &'a str, name: &str) -> &'a str {
 }
 
 /// Percent-encoded but for unreserved characters (RFC 3986 §2.3).
-fn component(text: &str) -> String {
+pub(crate) fn component(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {

@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::access_writer::Writer;
@@ -205,8 +204,8 @@ impl Hall<'_> {
         listeners: Vec<Listener>,
         drain: &CancellationToken,
     ) -> Result<(Vec<Worker>, Vec<oneshot::Receiver<()>>), IngressError> {
-        let tls =
-            tls::server_config(Arc::clone(self.table), self.ports.challenges.clone()).map_err(IngressError::Tls)?;
+        let tls = tls::Door::new(Arc::clone(self.table), self.ports.challenges.clone()).map_err(IngressError::Tls)?;
+        let tls = Arc::new(tls);
         let mut seats: Vec<Vec<_>> = (0..self.options.workers).map(|_| Vec::new()).collect();
         for listener in listeners {
             for (seat, socket) in seats.iter_mut().zip(listener.sockets) {
@@ -229,7 +228,7 @@ impl Hall<'_> {
             let seat = Seat {
                 index,
                 sockets,
-                tls: TlsAcceptor::from(Arc::clone(&tls)),
+                tls: Arc::clone(&tls),
                 gateway,
                 log,
                 metrics: Arc::clone(&self.ports.metrics),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use config::annotation::Method;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderValue, LOCATION, REFERER, RETRY_AFTER,
-    SET_COOKIE, TE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, REFERER,
+    RETRY_AFTER, SET_COOKIE, TE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use super::access_writer::Log;
 use super::auth::Asker;
 use super::dial::Dial;
 use super::guard::Verified;
-use super::proxy::{LocalRoute, Shared, conn};
+use super::proxy::{Found, LocalRoute, Shared, conn};
 use super::upstream::Attempts;
 use super::wire::BodyFault;
 use crate::access::Entry as LogEntry;
@@ -29,6 +29,7 @@ use crate::answer::Fault;
 use crate::balance::cookie::Held;
 use crate::balance::key::{self, Facts};
 use crate::balance::{Tie, Wish};
+use crate::client::{ClientAuth, Refusal, Visitor};
 use crate::endpoints::Endpoints;
 use crate::filter::{
     Admission, AnswerChange, Asked, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan,
@@ -69,6 +70,8 @@ pub(super) struct Exchange {
     request_id: String,
     /// Path and query to send, if they are not those that came.
     rewritten: Option<String>,
+    /// What endpoints are told of who the client is by its certificate.
+    identity: Vec<(HeaderName, HeaderValue)>,
     /// `X-Forwarded-Prefix`, if it depends on the path.
     prefix: Option<HeaderValue>,
     /// Counts the request for its address while it is under way.
@@ -105,6 +108,7 @@ impl Exchange {
             host: String::new(),
             request_id: String::new(),
             rewritten: None,
+            identity: Vec::new(),
             prefix: None,
             slot: None,
             prepared: None,
@@ -125,7 +129,7 @@ impl Exchange {
     pub(super) fn accept(
         &mut self,
         session: &Session,
-        find: impl FnOnce(&str, &str) -> Option<Arc<LocalRoute>>,
+        find: impl FnOnce(&str, &str) -> Found,
     ) -> Result<Verdict, Fault> {
         let request = session.req_header();
         self.request_id = headers::request_id(&request.headers, fastrand::u128(..));
@@ -143,7 +147,12 @@ impl Exchange {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         // The one target without a path is that of `OPTIONS *`, which asks about all of a host.
         let path = path::normalise(if path == "*" { "/" } else { path })?;
-        let route = find(&host, path.matched()).ok_or(Fault::NoRoute)?;
+        let Found { client, route } = find(&host, path.matched());
+        if let Some(to) = client.as_ref().map_or(Ok(None), |auth| self.show(session, auth))? {
+            return Ok(Verdict::Redirect(302, to));
+        }
+        let needs_tls = client.is_some() && !is_tls(session);
+        let route = route.ok_or(if needs_tls { Fault::Forbidden } else { Fault::NoRoute })?;
         let with_query = |path: &str| query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         if path.is_reshaped() {
             self.rewritten = Some(with_query(path.sent()));
@@ -151,7 +160,11 @@ impl Exchange {
         let route = &*self.route.insert(route).route;
         let has_endpoints = !route.endpoints.list().is_empty();
         let Some(plan) = &route.plan else {
-            return if has_endpoints { Ok(Verdict::Pass) } else { Err(Fault::NoEndpoint) };
+            return match has_endpoints {
+                _ if needs_tls => Err(Fault::Forbidden),
+                true => Ok(Verdict::Pass),
+                false => Err(Fault::NoEndpoint),
+            };
         };
         let asked = Asked {
             request,
@@ -159,12 +172,18 @@ impl Exchange {
             host: &host,
             path: path.matched(),
             tls: is_tls(session),
-            client: client(session),
+            client: client_of(session),
+            identity: &self.identity,
             has_endpoints,
             request_id: &self.request_id,
             ingress: &route.ingress,
             service: route.service(),
         };
+        if needs_tls {
+            // Who is sent to HTTPS is asked there.
+            let verdict = plan.judge(&asked)?;
+            return if matches!(verdict, Verdict::Redirect(..)) { Ok(verdict) } else { Err(Fault::Forbidden) };
+        }
         if let Some(answer) = plan.server_answer(&asked) {
             return Ok(answer);
         }
@@ -179,6 +198,22 @@ impl Exchange {
         Ok(verdict)
     }
 
+    /// Lets in a client that has shown, over TLS, the certificate that its host asks for; or says where it is sent.
+    fn show(&mut self, session: &Session, auth: &ClientAuth) -> Result<Option<String>, Fault> {
+        if !is_tls(session) {
+            return Ok(None);
+        }
+        let visitor = visitor(session);
+        match auth.admit(visitor) {
+            Ok(()) => {
+                self.identity = visitor.map(|visitor| auth.fields(visitor)).unwrap_or_default();
+                Ok(None)
+            }
+            Err(Refusal::Fault(fault)) => Err(fault),
+            Err(Refusal::Page(url)) => Ok(Some(url)),
+        }
+    }
+
     /// What the annotations of the route ask for.
     pub(super) fn plan(&self) -> Option<&RoutePlan> {
         self.route.as_ref()?.route.plan.as_deref()
@@ -187,7 +222,7 @@ impl Exchange {
     /// Lets in who may come; `now` is in milliseconds. A client that is not known may be sent to a page to sign in.
     pub(super) async fn enter(&mut self, session: &Session, asking: Asking<'_>, now: u64) -> Result<Entry, Fault> {
         let Some(plan) = self.route.as_ref().and_then(|local| local.route.plan.clone()) else { return Ok(Entry::In) };
-        let client = client(session);
+        let client = client_of(session);
         self.slot = plan.count(client, now)?;
         let admitted = self.prepared.as_ref().is_none_or(|prepared| prepared.admitted);
         let Admission::Ask(guards) = plan.admit(client, admitted)? else { return Ok(Entry::In) };
@@ -368,7 +403,7 @@ impl Exchange {
                 cookie.tie(*self.held.get_or_insert_with(read))
             }
             (None, Some(hash)) => {
-                let facts = Facts { request, host: &self.host, tls: is_tls(session), client: client(session) };
+                let facts = Facts { request, host: &self.host, tls: is_tls(session), client: client_of(session) };
                 key::of(&hash.key, &facts).map_or(Tie::Free, |key| Tie::Key { key, among: hash.subset })
             }
             (None, None) => Tie::Free,
@@ -435,7 +470,7 @@ impl Exchange {
         let plan = headers::Plan::new(
             &request.headers,
             &headers::Arrival {
-                client: client(session).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+                client: client_of(session).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
                 tls,
                 port,
                 authority: &self.host,
@@ -451,6 +486,9 @@ impl Exchange {
         }
         if self.plan().is_some_and(RoutePlan::hides_password) {
             request.remove_header(&AUTHORIZATION);
+        }
+        for (name, value) in &self.identity {
+            request.insert_header(name.clone(), value.clone())?;
         }
         if wants_trailers {
             request.insert_header(TE, "trailers")?;
@@ -568,7 +606,7 @@ impl Exchange {
         let route = self.route.as_deref().map(|local| &*local.route);
         log.write(&LogEntry {
             time: Timestamp::now(),
-            client: client(session),
+            client: client_of(session),
             method: request.method.as_str(),
             target: &String::from_utf8_lossy(request.raw_path()),
             protocol: if session.is_http2() { "HTTP/2.0" } else { "HTTP/1.1" },
@@ -607,13 +645,18 @@ pub(super) fn is_tls(session: &Session) -> bool {
     session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
+/// Who the client is by its certificate, where it was asked for one.
+fn visitor(session: &Session) -> Option<&Visitor> {
+    session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+}
+
 /// Bytes of the request head; in HTTP/2 it has no length of its own.
 fn head_len(session: &Session) -> usize {
     session.as_http1().map_or(0, |http1| http1.get_headers_raw_bytes().len())
 }
 
 /// The client's address.
-fn client(session: &Session) -> Option<IpAddr> {
+fn client_of(session: &Session) -> Option<IpAddr> {
     session.client_addr().and_then(PeerAddr::as_inet).map(|client| client.ip().to_canonical())
 }
 

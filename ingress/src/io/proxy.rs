@@ -37,6 +37,7 @@ use super::exchange::{Asking, Entry, Exchange};
 use super::guard::Verified;
 use super::{Timeouts, challenge, exchange, response, upstream};
 use crate::answer::Fault;
+use crate::client::ClientAuth;
 use crate::endpoints::Harm;
 use crate::filter::Verdict;
 use crate::metrics::{IngressMetrics, Recorder};
@@ -114,6 +115,14 @@ pub(super) struct LocalRoute {
     pub(super) pages: Option<Dial>,
 }
 
+/// What there is for a request.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What clients of its host are asked for.
+    pub(super) client: Option<Arc<ClientAuth>>,
+    pub(super) route: Option<Arc<LocalRoute>>,
+}
+
 /// The table in force, and the routes of it that this worker has used.
 struct RouteCache {
     table: Cache<Arc<ArcSwap<RouteTable>>, Arc<RouteTable>>,
@@ -146,6 +155,11 @@ impl Gateway {
         Arc::clone(&self.draining)
     }
 
+    /// The zero of the clock that endpoints are told.
+    pub(super) const fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
     /// Milliseconds on the clock that endpoints are told.
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -162,8 +176,8 @@ impl Gateway {
         u64::try_from(BEGIN.get_or_init(|| self.epoch).elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Finds the route for a request; loads the table once.
-    fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Option<Arc<LocalRoute>> {
+    /// Finds what is there for a request; loads the table once.
+    fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Found {
         let mut cache = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let RouteCache { table, of, used } = &mut *cache;
         let table = table.load();
@@ -171,13 +185,16 @@ impl Gateway {
             *of = Arc::clone(table);
             used.clear();
         }
-        let route = table.find(host, path)?.or_canary(headers, || fastrand::u64(..));
+        let Some(host) = table.host(host) else { return Found::default() };
+        let client = host.entrance().client.clone();
+        let Some(route) = host.find(path) else { return Found { client, route: None } };
+        let route = route.or_canary(headers, || fastrand::u64(..));
         let local = used.entry(Arc::as_ptr(route) as usize).or_insert_with(|| {
             let recorder = self.shared.metrics.recorder(Some(&route.ingress));
             let pages = route.plan.as_ref().and_then(|plan| plan.pages()).map(|pages| Dial::plain(pages));
             Arc::new(LocalRoute { route: Arc::clone(route), recorder, dial: Dial::of(route), pages })
         });
-        Some(Arc::clone(local))
+        Found { client, route: Some(Arc::clone(local)) }
     }
 
     /// Answers by ourselves. The connection lives on if the request is complete.

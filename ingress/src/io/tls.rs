@@ -1,16 +1,26 @@
 //! TLS towards clients: one rustls configuration for all workers, certificates from the table in force.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use config::challenge::ALPN;
-use rustls::ServerConfig;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::challenge::{self, Shown, Watched};
-use crate::routes::RouteTable;
+use super::tapped::Tapped;
+use crate::client::{ClientAuth, Visitor};
+use crate::endpoints::Endpoints;
+use crate::routes::{Entrance, RouteTable};
 
 /// Makes aws-lc-rs the crypto of this process; any call but the first does nothing.
 ///
@@ -38,10 +48,7 @@ impl ResolvesServerCert for Resolver {
 }
 
 /// TLS 1.2 and 1.3, HTTP/2 preferred, resumption by stateless tickets so that workers share nothing.
-pub(super) fn server_config(
-    table: Arc<ArcSwap<RouteTable>>,
-    challenges: Watched,
-) -> Result<Arc<ServerConfig>, rustls::Error> {
+fn server_config(table: Arc<ArcSwap<RouteTable>>, challenges: Watched) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
@@ -53,4 +60,129 @@ pub(super) fn server_config(
     // One ticket is all that a client uses for its next connection.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
+}
+
+/// Where TLS connections come in.
+pub(super) struct Door {
+    usual: Arc<ServerConfig>,
+    table: Arc<ArcSwap<RouteTable>>,
+    challenges: Watched,
+    /// What is spoken with clients that are asked for certificates.
+    guarded: Mutex<Vec<(Arc<ClientAuth>, Arc<ServerConfig>)>>,
+}
+
+/// What became of a connection at the door.
+pub(super) enum Opened {
+    /// The handshake is done; with who the client is, if it was asked for a certificate.
+    Tls(Box<TlsStream<Tapped>>, Option<Visitor>),
+    /// The handshake is for an endpoint; with what the client has said so far.
+    Passed(TcpStream, Vec<u8>, Arc<Endpoints>),
+}
+
+impl Door {
+    pub(super) fn new(table: Arc<ArcSwap<RouteTable>>, challenges: Watched) -> Result<Self, rustls::Error> {
+        let usual = server_config(Arc::clone(&table), challenges.clone())?;
+        Ok(Self { usual, table, challenges, guarded: Mutex::default() })
+    }
+
+    /// Looks at what the client asks for, and answers, or finds out who does.
+    pub(super) async fn open(&self, stream: TcpStream) -> io::Result<Opened> {
+        if !self.table.load().has_entrances() {
+            let acceptor = TlsAcceptor::from(Arc::clone(&self.usual));
+            return Ok(Opened::Tls(Box::new(acceptor.accept(Tapped::plain(stream)).await?), None));
+        }
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), Tapped::recording(stream)).await?;
+        let Entrance { client, passthrough } = self.entrance(&start.client_hello());
+        if let Some(endpoints) = passthrough {
+            let (stream, begun) = start.io.rewind();
+            return Ok(Opened::Passed(stream, begun, endpoints));
+        }
+        start.io.forget();
+        let Some(client) = client else {
+            return Ok(Opened::Tls(Box::new(start.into_stream(Arc::clone(&self.usual)).await?), None));
+        };
+        let config = self.guarded(&client).map_err(io::Error::other)?;
+        let stream = start.into_stream(config).await?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let visitor = client.judge(chain, UnixTime::now());
+        Ok(Opened::Tls(Box::new(stream), Some(visitor)))
+    }
+
+    /// What the host that is asked for has at its door; a challenge of an authority is answered by us.
+    fn entrance(&self, hello: &ClientHello<'_>) -> Entrance {
+        if matches!(challenge::shown(hello, &self.challenges), Shown::Challenge(_)) {
+            return Entrance::default();
+        }
+        let name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let table = self.table.load();
+        table.host(&name.unwrap_or_default()).map(|host| host.entrance().clone()).unwrap_or_default()
+    }
+
+    /// What is spoken with clients that are asked for certificates. Nothing is resumed, so that each connection is
+    /// judged by what is true when it begins.
+    fn guarded(&self, client: &Arc<ClientAuth>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = guarded.iter().find(|(known, _)| Arc::ptr_eq(known, client)) {
+            return Ok(Arc::clone(config));
+        }
+        let Some(verifier) = client.verifier() else { return Ok(Arc::clone(&self.usual)) };
+        let resolver = Resolver { table: Arc::clone(&self.table), challenges: self.challenges.clone() };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_client_cert_verifier(Arc::new(JudgedLater(Arc::clone(verifier))))
+            .with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols.clone_from(&self.usual.alpn_protocols);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let config = Arc::new(config);
+        // Those that no table has any more go.
+        guarded.retain(|(known, _)| Arc::strong_count(known) > 1);
+        guarded.push((Arc::clone(client), Arc::clone(&config)));
+        Ok(config)
+    }
+}
+
+/// Takes any certificate whose key the client proves to have; what it is good for is judged after the handshake.
+#[derive(Debug)]
+struct JudgedLater(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for JudgedLater {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }

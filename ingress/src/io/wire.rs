@@ -19,7 +19,9 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::SocketDigest;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
+use pingora_http::ResponseHeader;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -28,7 +30,9 @@ use tokio_rustls::server::TlsStream;
 use super::MIN_BODY_RATE;
 use super::message::Message;
 use super::pace::Pace;
+use super::tapped::Tapped;
 use super::transport::Transport;
+use crate::client::Visitor;
 use crate::gate::chunked::ChunkError;
 
 /// Writes up to this size are collected.
@@ -59,6 +63,8 @@ pub(super) struct Wire {
     socket: Arc<SocketDigest>,
     fd: i32,
     tls: Option<Arc<SslDigest>>,
+    /// Who the client is by its certificate, where it was asked for one.
+    visitor: Option<Arc<ProxyDigest>>,
     limits: Limits,
     /// Read and not yet handed on.
     pending: BytesMut,
@@ -94,13 +100,21 @@ impl Wire {
     }
 
     /// Wraps a TLS connection after its handshake.
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: PeerAddr, local: PeerAddr, limits: Limits) -> Self {
-        let (tcp, session) = stream.get_ref();
-        let fd = std::os::fd::AsRawFd::as_raw_fd(tcp);
+    pub(super) fn tls(
+        stream: TlsStream<Tapped>,
+        visitor: Option<Visitor>,
+        peer: PeerAddr,
+        local: PeerAddr,
+        limits: Limits,
+    ) -> Self {
+        let (tapped, session) = stream.get_ref();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(tapped.tcp());
         let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
         let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
         let digest = Arc::new(SslDigest::new(cipher, version, None, None, Vec::new()));
-        Self::new(Transport::Tls(Box::new(stream)), fd, Some(digest), socket_digest(fd, peer, local), limits)
+        let wire =
+            Self::new(Transport::Tls(Box::new(stream)), fd, Some(digest), socket_digest(fd, peer, local), limits);
+        Self { visitor: visitor.and_then(luggage), ..wire }
     }
 
     fn new(
@@ -115,6 +129,7 @@ impl Wire {
             socket,
             fd,
             tls,
+            visitor: None,
             limits,
             pending: BytesMut::new(),
             admitted: 0,
@@ -149,6 +164,11 @@ impl Wire {
     /// What was agreed on in the handshake; `None` in cleartext.
     pub(super) const fn tls_digest(&self) -> Option<&Arc<SslDigest>> {
         self.tls.as_ref()
+    }
+
+    /// Who the client is by its certificate.
+    pub(super) const fn visitor(&self) -> Option<&Arc<ProxyDigest>> {
+        self.visitor.as_ref()
     }
 
     /// Whether it was handed on for HTTP/2.
@@ -395,6 +415,12 @@ impl Wire {
         self.stalled = None;
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take what is sent to it")))
     }
+}
+
+/// Pingora hands on what a proxy in front may have said, and looks at none of it; so this carries the visitor.
+fn luggage(visitor: Visitor) -> Option<Arc<ProxyDigest>> {
+    let nothing = ResponseHeader::build(200, Some(0)).ok()?;
+    Some(Arc::new(ProxyDigest::new(Box::new(nothing), Some(Box::new(visitor)))))
 }
 
 /// What Pingora may ask about the socket, without a system call.

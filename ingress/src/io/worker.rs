@@ -18,16 +18,17 @@ use socket2::Socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::access_writer::Log;
 use super::conn::Home;
 use super::listen::Scheme;
 use super::proxy::{self, Gateway};
+use super::tls::{Door, Opened};
 use super::wire::{Limits, Wire};
-use super::{Timeouts, drain, gate_loop};
+use super::{Timeouts, drain, gate_loop, relay};
+use crate::endpoints::Endpoints;
 use crate::metrics::IngressMetrics;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
@@ -43,7 +44,7 @@ pub(super) struct Seat {
     pub(super) index: usize,
     /// Its socket of each listener.
     pub(super) sockets: Vec<(Scheme, SocketAddr, Socket)>,
-    pub(super) tls: TlsAcceptor,
+    pub(super) tls: Arc<Door>,
     pub(super) gateway: Gateway,
     pub(super) log: Arc<Log>,
     pub(super) metrics: Arc<IngressMetrics>,
@@ -70,7 +71,9 @@ pub(super) struct Site {
     pub(super) timeouts: Arc<Timeouts>,
     pub(super) metrics: Arc<IngressMetrics>,
     pub(super) log: Arc<Log>,
-    tls: TlsAcceptor,
+    tls: Arc<Door>,
+    /// The zero of the clock that endpoints are told.
+    epoch: Instant,
 }
 
 impl Seat {
@@ -91,7 +94,7 @@ impl Seat {
     /// Accepts until the drain, then finishes what is under way.
     async fn serve(self) {
         let (announce, shutdown) = watch::channel(false);
-        let draining = self.gateway.draining();
+        let (draining, epoch) = (self.gateway.draining(), self.gateway.epoch());
         let site = Arc::new(Site {
             app: Arc::new(proxy::http_proxy(self.gateway, &self.timeouts)),
             shutdown,
@@ -99,6 +102,7 @@ impl Seat {
             metrics: self.metrics,
             log: self.log,
             tls: self.tls,
+            epoch,
         });
         let Some(listeners) = listen(self.index, self.sockets) else { return };
         // Nobody waits if the control task is gone.
@@ -205,10 +209,13 @@ impl Site {
         let limits = Limits { send: self.timeouts.send, body_window: self.timeouts.body_window };
         let wire = match scheme {
             Scheme::Http => Wire::tcp(stream, peer, local, limits),
-            Scheme::Https => match timeout(self.timeouts.handshake, self.tls.accept(stream)).await {
+            Scheme::Https => match timeout(self.timeouts.handshake, self.tls.open(stream)).await {
                 // The handshake was all that the CA wanted (RFC 8737 §3).
-                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ALPN) => return,
-                Ok(Ok(stream)) => Wire::tls(stream, peer, local, limits),
+                Ok(Ok(Opened::Tls(stream, _))) if stream.get_ref().1.alpn_protocol() == Some(ALPN) => return,
+                Ok(Ok(Opened::Tls(stream, visitor))) => Wire::tls(*stream, visitor, peer, local, limits),
+                Ok(Ok(Opened::Passed(stream, begun, endpoints))) => {
+                    return self.pass_on(stream, &begun, &endpoints).await;
+                }
                 Ok(Err(_)) | Err(_) => return self.metrics.handshake_failures.inc(),
             },
         };
@@ -216,6 +223,15 @@ impl Site {
             self.serve_h2(Box::new(wire)).await;
         } else {
             gate_loop::serve(&self, Box::new(wire)).await;
+        }
+    }
+
+    /// Lets an endpoint end the client's TLS.
+    async fn pass_on(&self, stream: TcpStream, begun: &[u8], endpoints: &Endpoints) {
+        let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (connect, idle) = (self.timeouts.connect, self.timeouts.tunnel);
+        if let Err(error) = relay::pass(stream, begun, endpoints, now, connect, idle).await {
+            tracing::debug!(backend = %endpoints.key(), %error, "a connection that was passed on has ended");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod canary;
+mod certificates;
 mod errors;
 mod external;
 mod guards;

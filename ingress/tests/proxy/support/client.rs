@@ -153,13 +153,32 @@ pub(crate) async fn get(addr: SocketAddr, host: &str, target: &str) -> Answer {
 
 /// A TLS connection, whatever certificate is shown.
 pub(crate) async fn tls(addr: SocketAddr, name: &str, alpn: &[u8]) -> io::Result<TlsStream<TcpStream>> {
+    tls_as(addr, name, alpn, None).await
+}
+
+/// A chain of certificates, and the key of the first.
+pub(crate) type Person = (Vec<CertificateDer<'static>>, Vec<u8>);
+
+/// The same of a client that shows who it is if it is asked.
+pub(crate) async fn tls_as(
+    addr: SocketAddr,
+    name: &str,
+    alpn: &[u8],
+    person: Option<&Person>,
+) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)));
+    let mut config = match person {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let key = rustls_pki_types::PrivateKeyDer::Pkcs8(key.clone().into());
+            builder.with_client_auth_cert(chain.clone(), key).unwrap()
+        }
+    };
     config.alpn_protocols = vec![alpn.to_vec()];
     let stream = TcpStream::connect(addr).await?;
     stream.set_nodelay(true)?;
