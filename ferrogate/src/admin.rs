@@ -328,6 +328,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_moves_a_vip_is_told_or_the_request_refused() {
+        for (path, status, what) in [
+            ("192.0.2.1/move?node=b", "503 Service Unavailable", "announces no addresses"),
+            ("web/move?node=b", "400 Bad Request", ""),
+        ] {
+            let (found, body) = ask(view(), Readiness::new(), &format!("POST /api/v1/vips/{path}")).await;
+            assert_eq!(found, format!("HTTP/1.1 {status}"));
+            assert!(body.contains(what), "{body}");
+        }
+        let (moves, mut orders) = mpsc::channel(1);
+        let speaker = tokio::spawn(async move {
+            let order: MoveOrder = orders.recv().await.unwrap();
+            let told = (order.vip.to_string(), order.node.clone());
+            order.answer.send(Err(MoveError::NotJoined)).unwrap();
+            told
+        });
+        let view = View { moves: Some(moves), ..view() };
+        let (status, body) = ask(view, Readiness::new(), "POST /api/v1/vips/2001:db8::1/move").await;
+        assert_eq!(status, "HTTP/1.1 409 Conflict", "{body}");
+        assert_eq!(speaker.await.unwrap(), ("2001:db8::1".to_owned(), None));
+    }
+
+    #[tokio::test]
     async fn readiness_names_the_part_that_is_missing() {
         let readiness = Readiness::new();
         let _starting = readiness.part("ingress");

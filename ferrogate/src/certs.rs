@@ -62,11 +62,6 @@ struct Managed {
     failures: u32,
 }
 
-#[derive(Deserialize)]
-struct Fault {
-    error: String,
-}
-
 /// Does what is asked, and prints the answer.
 pub(crate) fn run(args: &CertsArgs) -> Result<ExitCode, CertsError> {
     match args.command.as_ref().unwrap_or(&CertsCommand::List) {
@@ -92,23 +87,11 @@ fn certificates(admin: SocketAddr) -> Result<Vec<Managed>, CertsError> {
 
 /// One request; the body of a good answer.
 fn ask(admin: SocketAddr, method: &str, path: &str) -> Result<String, CertsError> {
-    let exchange = || {
-        let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: {admin}\r\nContent-Length: 0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.take(64 << 20).read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().map_err(|source| CertsError::Unreachable { admin, source })?;
-    let garbled = || CertsError::Garbled { admin, what: answer.lines().next().unwrap_or_default().to_owned() };
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(garbled)?;
-    let status = head.split(' ').nth(1).ok_or_else(garbled)?;
-    if status.starts_with('2') {
-        return Ok(body.to_owned());
+    let answer = crate::ask::ask(admin, method, path).map_err(|source| CertsError::Unreachable { admin, source })?;
+    if answer.is_good() {
+        return Ok(answer.body);
     }
-    let fault: Result<Fault, _> = serde_json::from_str(body);
-    Err(fault.map_or_else(|_| garbled(), |fault| CertsError::Refused(fault.error)))
+    Err(answer.fault().map_or(CertsError::Garbled { admin, what: answer.line }, CertsError::Refused))
 }
 
 fn list(all: &[Managed]) -> String {

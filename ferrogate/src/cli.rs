@@ -17,6 +17,7 @@ use jiff::SignedDuration;
 use lb_speaker::members::Profile;
 use lb_speaker::rate::Rate;
 
+use crate::relocate::MoveArgs;
 use crate::why::WhyArgs;
 pub(crate) use addresses::AddressArgs;
 
@@ -33,6 +34,8 @@ Examples:
           Say what is wrong with a folder of manifests, with file, line and column
   ferrogate why svc default/web
           Say, step by step, why a Service is or is not reached
+  ferrogate move 192.0.2.10 node-2
+          Have an address announced from another node; --auto takes that back
   kubectl get configmap -n metallb-system config -o yaml | ferrogate check -
           The same for what a cluster holds
   ferrogate check --against-cluster new-pools.yaml
@@ -84,6 +87,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Ask a running instance why a Service is, or is not, reached; exits with 1 if something is wrong
     Why(WhyArgs),
+    /// Have an address announced from another node, without breaking its connections
+    Move(MoveArgs),
     /// Serve a page that tells what it was asked, to try routes with
     Echo(EchoArgs),
 }

@@ -4,6 +4,7 @@
 //! judges manifests without running anything. What a part decides is in the part's own crate.
 
 mod admin;
+mod ask;
 mod certs;
 mod check;
 mod cli;
@@ -14,6 +15,7 @@ mod parts;
 mod problems;
 mod process;
 mod readiness;
+mod relocate;
 mod run;
 mod show;
 mod shutdown;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Certs(args) => certs::run(&args).unwrap_or_else(|error| refuse(&error, 1)),
         Command::Check(args) => check::run(&args).unwrap_or_else(|error| refuse(&*error, 1)),
         Command::Why(args) => why::run(&args).unwrap_or_else(|error| refuse(&error, USAGE)),
+        Command::Move(args) => relocate::run(&args).unwrap_or_else(|error| refuse(&error, 1)),
         Command::Echo(args) => echo_pages(args),
     }
 }

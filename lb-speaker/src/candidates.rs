@@ -68,6 +68,12 @@ fn usable(snapshot: &Snapshot) -> Option<BTreeSet<Arc<str>>> {
     (!nodes.is_empty()).then_some(nodes)
 }
 
+/// Whether any node is in the network and not excluded.
+#[must_use]
+pub fn any_usable(snapshot: &Snapshot) -> bool {
+    snapshot.nodes.values().any(|node| is_usable(node))
+}
+
 fn is_usable(node: &Node) -> bool {
     let excluded = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDE));
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use config::diagnostic::Problem;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::report::{VipEntry, VipMoves};
+use config::snapshot::Snapshot;
 
+use crate::candidates;
 use crate::forward::Obstacle;
 use crate::members::View;
 use crate::plan::Plan;
@@ -55,6 +57,18 @@ pub fn stranded(plan: &Plan, members: &View, node: &str) -> Vec<Problem> {
     };
     let live = plan.services.iter().flat_map(|(name, planned)| planned.live.iter().map(move |ip| (name, *ip)));
     live.filter(|(_, ip)| members.stranded.contains(ip)).map(problem).collect()
+}
+
+/// That no node may announce anything by what the cluster says of them, so that all of them may all the same.
+#[must_use]
+pub fn excluded(snapshot: &Snapshot) -> Option<Problem> {
+    let first = snapshot.nodes.keys().next().filter(|_| !candidates::any_usable(snapshot))?;
+    let text = format!(
+        "every node is labelled {} or without network; addresses are announced all the same, since nobody else could. \
+         Take the label off one of them",
+        candidates::EXCLUDE
+    );
+    Some(Problem::warning(ObjectRef::new(Kind::Node, first.clone()), FieldPath::root(), text))
 }
 
 #[cfg(test)]
@@ -104,6 +118,21 @@ mod tests {
         let moves = told(&members, None, Some(&Obstacle::Capability));
         assert_eq!(moves.connections_on, ["a", "b"]);
         assert!(moves.connections_end.is_some_and(|why| why.contains("CAP_NET_ADMIN")));
+    }
+
+    #[test]
+    fn that_every_node_is_excluded_is_a_problem_and_that_one_is_not() {
+        let node = |name: &str, excluded: bool| {
+            let mut node = k8s_openapi::api::core::v1::Node::default();
+            node.metadata.name = Some(name.to_owned());
+            node.metadata.labels = excluded.then(|| [(candidates::EXCLUDE.to_owned(), String::new())].into());
+            (ObjectName::cluster(name), Arc::new(node))
+        };
+        for (second, expected) in [(true, true), (false, false)] {
+            let nodes = Arc::new([node("a", true), node("b", second)].into_iter().collect());
+            assert_eq!(excluded(&Snapshot { nodes, ..Snapshot::default() }).is_some(), expected);
+        }
+        assert!(excluded(&Snapshot::default()).is_none(), "where no nodes are known, nothing is wrong with them");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The way of a Service to its clients, step by step, and where it ends.
 //!
 //! ```text
-//! service ──> assign ──> elect ──> announce ──> heard ──> serve
-//! it asks     it has     one node  that node    nobody    somebody
-//!             addresses  owns them says so      objects   answers
+//! service ──> assign ──> elect ──> announce ──> moves ──────> heard ──> serve
+//! it asks     it has     one node  that node    connections   nobody    somebody
+//!             addresses  owns them says so      outlive that  objects   answers
 //! ```
 //!
 //! Pure: a function of what the running instance shows of itself. A step after one that is wrong is looked at all the
@@ -87,6 +87,7 @@ fn walk(name: &ObjectName, known: Known<'_>) -> Vec<Step> {
         return steps;
     }
     steps.extend([elect(entry, known.node), announce(entry, known.node)]);
+    steps.extend(moves(entry));
     steps.extend(heard(name, entry, known));
     steps.push(serve(name, snapshot));
     steps
@@ -126,11 +127,36 @@ fn assign(entry: &VipEntry) -> Step {
 }
 
 fn elect(entry: &VipEntry, node: &str) -> Step {
+    let why = wanted(entry);
     match (&entry.node, entry.state) {
-        (Some(owner), _) if owner == node => step("elect", State::Ok, format!("this node, {owner}, owns it")),
-        (Some(owner), _) => step("elect", State::Ok, format!("node {owner} owns it")),
+        (Some(owner), _) if owner == node => step("elect", State::Ok, format!("this node, {owner}, owns it{why}")),
+        (Some(owner), _) => step("elect", State::Ok, format!("node {owner} owns it{why}")),
         (None, _) => step("elect", State::Unknown, "no node is known to own it"),
     }
+}
+
+/// Where somebody wants it, and who.
+fn wanted(entry: &VipEntry) -> String {
+    let Some(wanted) = &entry.moving.wanted_node else { return String::new() };
+    let command = entry.moving.wanted_by == Some("move");
+    let who = if command { "`ferrogate move`" } else { "its annotation preferred-node" };
+    let back = if command { "; --auto takes that back" } else { "" };
+    if entry.node.as_ref() == Some(wanted) {
+        format!(", where {who} put it{back}")
+    } else {
+        format!("; {who} wants it on {wanted}, which takes it as soon as it can{back}")
+    }
+}
+
+/// What becomes of connections when it moves, where there is something to say.
+fn moves(entry: &VipEntry) -> Option<Step> {
+    let on = &entry.moving.connections_on;
+    if !on.is_empty() {
+        let text = format!("connections from before it came here are sent on to {}", on.join(" and "));
+        return Some(step("moves", State::Ok, text));
+    }
+    let why = entry.moving.connections_end.as_ref()?;
+    Some(step("moves", State::Unknown, format!("open connections end when it moves to this node: {why}")))
 }
 
 fn announce(entry: &VipEntry, node: &str) -> Step {

@@ -126,3 +126,29 @@ fn a_service_that_does_not_exist_and_objects_that_were_not_read_are_told_apart()
     let why = explain(&name, Known { snapshot: Some(&empty), ..known });
     assert!(!why.healthy && why.steps[0].text.contains("there is no Service default/other"), "{why:?}");
 }
+
+#[test]
+fn who_moved_it_where_and_what_becomes_of_connections_is_said() {
+    let (owned, elsewhere) = ((VipState::Announcing, "node-1"), (VipState::Assigned, "node-2"));
+    for ((state, owner), by, expected) in [
+        (owned, "move", "elect Ok: this node, node-1, owns it, where `ferrogate move` put it; --auto takes that back"),
+        (owned, "annotation", "elect Ok: this node, node-1, owns it, where its annotation preferred-node put it"),
+        (
+            elsewhere,
+            "move",
+            "elect Ok: node node-2 owns it; `ferrogate move` wants it on node-1, which takes it as soon as it can; --auto takes that back",
+        ),
+    ] {
+        let mut vip = entry(state, Some(owner), None);
+        (vip.moving.wanted_node, vip.moving.wanted_by) = (Some("node-1".to_owned()), Some(by));
+        let (_, steps) = shown(&snapshot(service("LoadBalancer", None), 1), &[vip], &[], &[]);
+        assert!(steps.contains(&expected.to_owned()), "{steps:?}");
+    }
+    let mut vip = entry(VipState::Announcing, Some("node-1"), None);
+    vip.moving.connections_end = Some("that needs root or the capability CAP_NET_ADMIN".to_owned());
+    let (healthy, steps) = shown(&snapshot(service("LoadBalancer", None), 1), std::slice::from_ref(&vip), &[], &[]);
+    assert!(healthy && steps.iter().any(|it| it.starts_with("moves Unknown: ") && it.ends_with("CAP_NET_ADMIN")));
+    vip.moving.connections_on = vec!["node-2".to_owned()];
+    let (_, steps) = shown(&snapshot(service("LoadBalancer", None), 1), &[vip], &[], &[]);
+    assert!(steps.contains(&"moves Ok: connections from before it came here are sent on to node-2".to_owned()));
+}

@@ -590,6 +590,7 @@ impl Speaker {
     fn report(&self, layout: &Layout) -> Report {
         let mut report = self.plan.report.clone();
         report.problems.extend(self.traps(layout));
+        report.problems.extend(self.snapshot.as_deref().and_then(moves::excluded));
         report.problems.extend(moves::stranded(&self.plan, &self.members.borrow(), &self.options.node));
         let mut assigned = BTreeSet::new();
         for (service, ip) in self.on_air(layout) {
@@ -613,12 +614,13 @@ impl Speaker {
     }
 }
 
-/// What sends packets on, or why nothing does. Said once, unless there is nobody to hand anything over.
+/// What sends packets on, or why nothing does. Said once; where there is nobody to take over from, neither.
 fn forwarder(company: &Company) -> (Option<Forwarder>, Option<Obstacle>) {
+    if company.peers == Peers::None {
+        return (None, None);
+    }
     let opened = if company.linger.is_zero() { Err(Obstacle::Off) } else { Forwarder::open() };
-    if let Err(why) = &opened
-        && company.peers != Peers::None
-    {
+    if let Err(why) = &opened {
         tracing::warn!(
             "connections end when their VIP moves to this node, since it cannot send their packets on: {why}"
         );

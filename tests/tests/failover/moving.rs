@@ -1,12 +1,13 @@
 //! A VIP moves on purpose: no question is lost, and no connection.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::process::Output;
 use std::time::Duration;
 
 use ferrogate_tests::manifests::{INGRESS_CLASS, Ingress, backend, load_balancer, pool};
 use ferrogate_tests::outage::Probe;
-use ferrogate_tests::skip_unless_root;
 use ferrogate_tests::wait::until;
+use ferrogate_tests::{binary, skip_unless_root};
 use rustix::process::Signal;
 
 use crate::clients::{self, BACKEND, Clients, Way};
@@ -116,4 +117,134 @@ async fn no_connection_breaks_when_its_node_is_upgraded() {
     };
     unnoticed(&mut scene, "return", 1, 0, back).await;
     quiet(&scene).await;
+}
+
+/// `ferrogate` on this node, with its output.
+async fn command(scene: &Scene, node: usize, arguments: &[&str]) -> Output {
+    let mut command = scene.switch.nodes[node].command(&binary::path().display().to_string());
+    command.args(arguments);
+    tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it can be run")
+}
+
+/// What it prints when it does as told.
+async fn done(scene: &Scene, node: usize, arguments: &[&str]) -> String {
+    let output = command(scene, node, arguments).await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vip_is_moved_by_command_and_given_back() {
+    skip_unless_root!();
+    let mut scene = stage(3).await;
+    // Any node may be asked, and either name will do.
+    let moved = async |scene: &mut Scene| {
+        let told = done(scene, 1, &["move", "10.78.0.100", "n3"]).await;
+        assert!(told.starts_with("10.78.0.100 is announced from node n3"), "{told}");
+        done(scene, 2, &["move", "lan/edge6", "n3"]).await;
+    };
+    unnoticed(&mut scene, "move", 0, 2, moved).await;
+    let why = done(&scene, 2, &["why", "svc", "lan/edge"]).await;
+    assert!(why.contains("this node, n3, owns it, where `ferrogate move` put it"), "{why}");
+    assert!(why.contains("connections from before it came here are sent on to n1"), "{why}");
+    quiet(&scene).await;
+    for (arguments, reason) in [
+        (["move", "10.78.0.100", "n9"], "no speaker is heard on node n9"),
+        (["move", "10.78.0.9", "n1"], "no Service has the address 10.78.0.9"),
+        (["move", "lan/none", "n1"], "no Service lan/none has an address"),
+    ] {
+        let output = command(&scene, 0, &arguments).await;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && told.contains(reason), "{arguments:?}: {told}");
+    }
+    let back = async |scene: &mut Scene| {
+        done(scene, 0, &["move", "10.78.0.100", "--auto"]).await;
+        done(scene, 0, &["move", "lan/edge6", "--auto"]).await;
+    };
+    unnoticed(&mut scene, "give back", 2, 0, back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vip_follows_its_annotation() {
+    skip_unless_root!();
+    let mut scene = stage(2).await;
+    // The second node is warm by then.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let annotate = async |scene: &mut Scene| scene.folder.write("vip.yaml", &preferring("n2"));
+    unnoticed(&mut scene, "annotation", 0, 1, annotate).await;
+}
+
+/// Two nodes as the cluster knows them, of which these are excluded from load balancers.
+fn nodes(excluded: &[&str]) -> String {
+    let node = |name: &str| {
+        let label = if excluded.contains(&name) {
+            "  labels: {node.kubernetes.io/exclude-from-external-load-balancers: \"\"}\n"
+        } else {
+            ""
+        };
+        format!("apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n{label}")
+    };
+    [node("n1"), node("n2")].join("---\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_hands_over_and_the_last_one_keeps_what_it_has() {
+    skip_unless_root!();
+    let mut scene = stage(2).await;
+    scene.folder.write("nodes.yaml", &nodes(&[]));
+    let drain = async |scene: &mut Scene| scene.folder.write("nodes.yaml", &nodes(&["n1"]));
+    unnoticed(&mut scene, "drain", 0, 1, drain).await;
+    let refused = command(&scene, 1, &["move", "10.78.0.100", "n1"]).await;
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("node n1 is no candidate"), "{told}");
+    // With nobody left the addresses are announced all the same, and somebody says so.
+    scene.folder.write("nodes.yaml", &nodes(&["n1", "n2"]));
+    until("a word about it", async || {
+        let problems = scene.nodes[1].problems().await;
+        let said =
+            problems.iter().any(|it| it["message"].as_str().is_some_and(|it| it.contains("every node is labelled")));
+        if said { Ok(()) } else { Err(format!("{problems:?}")) }
+    })
+    .await;
+    clients::open(&scene.switch.client, VIP.into(), Way::Plain).expect("somebody serves");
+}
+
+/// The plain endpoint of a Service, which is on this node.
+fn endpoint_on(node: &str) -> String {
+    ferrogate_tests::manifests::endpoints("lan", "edge", &["192.0.2.1:7".parse().expect("an address")])
+        .replace("- addresses: [192.0.2.1]\n", &format!("- addresses: [192.0.2.1]\n  nodeName: {node}\n"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vip_of_policy_local_follows_its_endpoint() {
+    skip_unless_root!();
+    let scene = Scene::prepared(2, &LINGER, |switch, folder| {
+        for (at, namespace) in switch.nodes.iter().enumerate() {
+            clients::serve(namespace, u8::try_from(at).expect("a few nodes"));
+        }
+        folder.write("pool.yaml", &pool(&["10.78.0.100/32"]));
+        let local = load_balancer("lan", "edge").replace("spec:\n", "spec:\n  externalTrafficPolicy: Local\n");
+        folder.write("vip.yaml", &local);
+        folder.write("nodes.yaml", &nodes(&[]));
+        folder.write("endpoint.yaml", &endpoint_on("n1"));
+    })
+    .await;
+    let both = [0, 1];
+    until("the node with the endpoint to own it", async || match scene.settled(&both).await {
+        0 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    let talking = Clients::start(&scene.switch.client, 0, &[(VIP.into(), Way::Plain, 5)]);
+    let (probe, moment) = (Probe::start(&scene.switch.client, VIP), now());
+    scene.folder.write("endpoint.yaml", &endpoint_on("n2"));
+    until("it to follow its endpoint", async || match scene.settled(&both).await {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    assert_eq!(clients::open(&scene.switch.client, VIP.into(), Way::Plain).expect("it is served").1, 1);
+    let seen = probe.end().since(moment);
+    assert_eq!((talking.end().1, seen.lost), (Vec::new(), 0), "{seen:?}");
 }

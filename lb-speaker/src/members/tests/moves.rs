@@ -136,3 +136,36 @@ fn who_handed_over_lingers_for_a_while_and_not_when_it_is_dead() {
         assert_eq!(lingerers(&net), 0, "dies: {dies}");
     }
 }
+
+#[test]
+fn a_node_that_returns_takes_ten_vips_a_second_and_no_more() {
+    let mut net = Net::new(2, 5);
+    let vips: Vec<IpAddr> = (1..=40).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+    let first = Arc::clone(&net.nodes[0].name);
+    let tell = |net: &mut Net, at: usize| {
+        let eligible = Eligible { nodes: None, preferred: Some(Arc::clone(&first)) };
+        let vips = vips.iter().map(|vip| (*vip, eligible.clone())).collect();
+        let configured = net.nodes.iter().map(|node| Arc::clone(&node.name)).collect();
+        let (world, now) = (World { vips, configured, macs: vec![mac(at)], ..World::default() }, net.now());
+        net.nodes[at].members.set_world(world, now);
+    };
+    for at in 0..2 {
+        tell(&mut net, at);
+    }
+    net.run(15_000);
+    net.kill(0);
+    net.run(1000);
+    assert_eq!(net.nodes[1].members.owned().len(), 40, "all are taken over");
+    net.start(0);
+    tell(&mut net, 0);
+    let mut counts = Vec::new();
+    while counts.last() != Some(&40) {
+        net.step();
+        counts.push(net.nodes[0].members.owned().len());
+        assert!(vips.iter().all(|vip| !net.owners(*vip).is_empty()), "each has an owner all the time");
+        assert!(counts.len() < 30_000, "it takes all of them in the end");
+    }
+    let most = counts.windows(1000).map(|second| second[999] - second[0]).max();
+    assert!(most.is_some_and(|most| (1..=10).contains(&most)), "{most:?} within a second");
+    assert!(counts[9000] == 0, "not before it is warm");
+}
