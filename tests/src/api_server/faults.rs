@@ -63,6 +63,8 @@ pub struct Faults {
     rules: Mutex<Vec<(Match, Fault, usize)>>,
     lies: Mutex<Vec<Lie>>,
     seen: Mutex<Vec<Request>>,
+    /// Resources of which a bookmark was told, as often as it was.
+    bookmarks: Mutex<Vec<&'static str>>,
 }
 
 impl Faults {
@@ -86,6 +88,16 @@ impl Faults {
     #[must_use]
     pub fn count(&self, verbs: &[&str], resource: &str) -> usize {
         lock(&self.seen).iter().filter(|it| verbs.contains(&it.verb) && it.resource == resource).count()
+    }
+
+    /// How many bookmarks watches of this resource were told by the in-memory server, those that end a list apart.
+    #[must_use]
+    pub fn bookmarks(&self, resource: &str) -> usize {
+        lock(&self.bookmarks).iter().filter(|told| **told == resource).count()
+    }
+
+    pub(super) fn note_bookmark(&self, resource: &'static str) {
+        lock(&self.bookmarks).push(resource);
     }
 
     /// From now on watches tell `instead` at `pointer` (RFC 6901) of the objects of this kind and name.

@@ -232,6 +232,18 @@ impl ApiServer {
         self.shared.store.update(&key, &object, write)
     }
 
+    /// Creates an object as it is. A real server gives cluster IPs one after the other; of many Services that bring
+    /// their own it takes several at a time.
+    pub fn create(&self, object: &Value) -> Result<Value, failure::Failure> {
+        let key = key_of(object)?;
+        if let Some(real) = self.real() {
+            let target = target(&key);
+            let collection = target.resource.collection(target.namespace.as_deref());
+            return forward::ask(real, "POST", &collection, Some(object));
+        }
+        self.shared.store.create(key, object.clone(), Write { manager: "kubectl", subresource: "" })
+    }
+
     /// Replaces an object's status, as another controller would.
     pub fn put_status(&self, object: &Value) -> Result<Value, failure::Failure> {
         let key = key_of(object)?;

@@ -98,6 +98,7 @@ impl State {
                 () = sleep_until(self.watching.until) => return None,
                 () = sleep_until(bookmark), if self.next_bookmark.is_some() && !self.watching.stale => {
                     self.next_bookmark = self.watching.bookmarks.map(|every| Instant::now() + every);
+                    self.watching.faults.note_bookmark(self.watching.resource.plural);
                     return Some(self.bookmark(self.watching.position));
                 }
             }

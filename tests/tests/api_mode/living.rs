@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ferrogate_tests::api_server::failure::Failure;
+
 use ferrogate_tests::api_server::faults::{Fault, Match};
+use ferrogate_tests::appliance::Builder;
 use ferrogate_tests::wait::{PATIENCE, throughout, until, within};
 use serde_json::json;
 
@@ -76,6 +78,60 @@ async fn a_pool_is_widened_edited_removed_and_restored_and_no_address_moves() {
     world.put(&pools("10.0.0.0/28"));
     let three = settled(&world, &two, 3).await;
     stays(&world, &three).await;
+}
+
+/// The newest event of this reason.
+async fn told(world: &World, reason: &str) -> serde_json::Value {
+    until(reason, async || world.server.all("Event").into_iter().find(|it| it["reason"] == reason).ok_or("none")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_whose_pool_is_edited_away_is_kept_and_told_or_reassigned_as_the_operator_wishes() {
+    let world = World::new();
+    world.put(&pools("10.0.0.1/32"));
+    world.put(&service("web"));
+    let mut keeps_them = appliance(&world, "keep").await;
+    let held = settled(&world, &Addresses::new(), 1).await;
+    world.put(&pools("10.0.1.0/28"));
+    let orphaned = told(&world, "AddressesOrphaned").await;
+    assert_eq!(orphaned["involvedObject"]["kind"], "ConfigMap", "{orphaned}");
+    stays(&world, &held).await;
+    keeps_them.process().signal(rustix::process::Signal::TERM);
+    keeps_them.process().end().await;
+    let config = world.server.kubeconfig(world.folder.path()).expect("a writable folder");
+    let _reassigns =
+        Builder::cluster(&config).with(&["--node-name", "re", "--orphan-policy", "reassign"]).start().await;
+    until("another address", async || match &world.ips("web")[..] {
+        [ip] if ip == "10.0.1.0" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(told(&world, "ClearAssignment").await["involvedObject"]["name"], "web");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_another_class_is_left_alone() {
+    let world = World::new();
+    for (name, class) in [("ours", "example.com/lan"), ("theirs", "example.com/other")] {
+        let mut classed = service(name);
+        classed["spec"]["loadBalancerClass"] = json!(class);
+        world.put(&classed);
+    }
+    world.put(&service("any"));
+    let config = world.server.kubeconfig(world.folder.path()).expect("a writable folder");
+    let mut of_class =
+        Builder::cluster(&config).with(&["--node-name", "n1", "--lb-class", "example.com/lan"]).start().await;
+    let known = settled(&world, &Addresses::new(), 1).await;
+    assert!(known.contains_key("ours"), "{known:?}");
+    stays(&world, &known).await;
+    of_class.process().signal(rustix::process::Signal::TERM);
+    of_class.process().end().await;
+    let _of_none = appliance(&world, "n2").await;
+    let both = settled(&world, &known, 2).await;
+    assert!(both.contains_key("any"), "{both:?}");
+    stays(&world, &both).await;
+    let theirs = world.server.get("Service", "shop", "theirs").expect("it is there");
+    assert_eq!(theirs["status"]["conditions"].as_array().map_or(0, Vec::len), 0, "{theirs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

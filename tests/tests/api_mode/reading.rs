@@ -98,6 +98,34 @@ async fn after_410_gone_everything_is_listed_once_and_nothing_flickers() {
     assert_eq!(fewest.await.unwrap(), 20 + world.own(), "no snapshot lacked what was there");
 }
 
+/// What must not be lost: where a watch of a kind that never changes stands, though the server forgets its past.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_heard_nothing_but_bookmarks_resumes_from_the_last() {
+    let world = World::new();
+    if world.server.real().is_some() {
+        println!("skipped: a real server tells a bookmark once a minute");
+        return;
+    }
+    let process = world.watcher().await;
+    process.sees("a snapshot", |_| true).await;
+    let faults = world.server.faults();
+    for index in 0..20 {
+        world.put(&service(&format!("s{index}")));
+    }
+    // The first may have been under way before.
+    let told = faults.bookmarks("ingressclasses");
+    until("bookmarks", async || if faults.bookmarks("ingressclasses") > told + 1 { Ok(()) } else { Err("none") }).await;
+    world.server.compact();
+    let before = faults.count(&["watch"], "ingressclasses");
+    world.server.drop_watches();
+    let class = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": { "name": "late" },
+        "spec": { "controller": "ferrogate.io/ingress-controller" } });
+    world.put(&class);
+    process.sees("the class", |snapshot| snapshot.ingress_classes.len() == 1).await;
+    assert_eq!(faults.count(&["watch"], "ingressclasses"), before + 1, "it went on where it was and listed nothing");
+    assert_eq!(faults.count(&["list"], "ingressclasses"), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_drops_during_a_hundred_changes_loses_none_and_lists_nothing_again() {
     let world = World::new();

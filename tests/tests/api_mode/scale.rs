@@ -60,23 +60,31 @@ fn fill(world: &World) {
                 return;
             }
             let name = format!("s{index}");
-            world.put(&typical_service(&name));
-            world.server.put_status(&held(world, &name, index)).expect("the Service is there");
+            let create = |object: &Value| world.server.create(object).expect("there is none of that name");
+            let mut service = typical_service(&name);
+            // Behind those that the server gives by itself.
+            let ip = address([10, 96, 128, 0], index);
+            (service["spec"]["clusterIP"], service["spec"]["clusterIPs"]) = (json!(ip), json!([ip]));
+            world.server.put_status(&held(create(&service), index)).expect("nobody else writes it");
             let mut routed = typical(ingress(&format!("i{index}")));
             routed["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = json!(name);
-            world.put(&routed);
+            create(&routed);
             for part in 0..2 {
-                world.put(&typical(big_slice(&format!("{name}-{part}"), &name)));
+                create(&typical(big_slice(&format!("{name}-{part}"), &name)));
             }
         }
     };
     std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(put))));
 }
 
+/// So many addresses after the first.
+fn address(first: [u8; 4], index: usize) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from_be_bytes(first) + u32::try_from(index).expect("ten thousand"))
+}
+
 /// A Service with its address, as the leader would have left it.
-fn held(world: &World, name: &str, index: usize) -> Value {
-    let mut object = world.server.get("Service", "shop", name).expect("it was put");
-    let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + u32::try_from(index).expect("ten thousand"));
+fn held(mut object: Value, index: usize) -> Value {
+    let ip = address([10, 0, 0, 0], index);
     object["status"] = json!({
         "loadBalancer": { "ingress": [{ "ip": ip, "ipMode": "VIP" }] },
         "conditions": [{ "type": "ferrogate.io/Assigned", "status": "True", "reason": "IPAllocated",

@@ -56,6 +56,40 @@ async fn a_service_gets_its_address_its_pool_and_its_reason_in_one_write() {
     process.stop().await;
 }
 
+/// What must not be lost: the one address there is, for who has it and is told of last.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_an_address_before_all_that_were_given_are_known() {
+    let world = World::new();
+    world.put(&pools("10.0.0.1/32"));
+    // More than a page of newcomers come first.
+    for index in 0..510 {
+        let mut newcomer = service(&format!("a{index}"));
+        newcomer["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+        world.put(&newcomer);
+    }
+    world.put(&service("zz"));
+    let mut holder = world.server.get("Service", "shop", "zz").unwrap();
+    holder["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }] } });
+    world.server.put_status(&holder).unwrap();
+    let by_pages = Fault::Refuse(Failure::new(422, "sendInitialEvents is forbidden"));
+    world.server.faults().inject(Match { verb: "watch", resource: "services" }, by_pages, 2);
+    let slowly = Fault::Delay(Duration::from_millis(500));
+    world.server.faults().inject(Match { verb: "list", resource: "services" }, slowly, 8);
+    let process = world.speaker("a").await;
+    until("all to be told", async || {
+        let all = world.server.all("Service");
+        let told = all.iter().filter(|it| it["status"]["conditions"][0]["type"] == "ferrogate.io/Assigned").count();
+        let holds = |it: &&serde_json::Value| !it["status"]["loadBalancer"]["ingress"][0].is_null();
+        let holders: Vec<_> = all.iter().filter(holds).map(|it| it["metadata"]["name"].clone()).collect();
+        assert_eq!(holders, ["zz"]);
+        if told == 511 { Ok(()) } else { Err(told) }
+    })
+    .await;
+    assert_eq!(world.ips("zz"), ["10.0.0.1"]);
+    assert!(world.server.faults().count(&["list"], "services") >= 2);
+    drop(process);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_waits_says_why() {
     let world = World::new();
