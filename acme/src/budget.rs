@@ -81,7 +81,7 @@ pub struct Budget(BTreeMap<String, Timestamp>);
 impl Budget {
     /// Whether there is one left in bucket `key`; else when there will be.
     pub fn check(&self, key: &str, rate: Rate, now: Timestamp) -> Result<(), Timestamp> {
-        let Some(full) = self.0.get(key) else { return Ok(()) };
+        let Some(full) = self.0.get(key).map(|full| believed(*full, rate, now)) else { return Ok(()) };
         let room = rate.interval.saturating_mul(rate.burst.saturating_sub(1).try_into().unwrap_or(i32::MAX));
         let free = full.checked_sub(room).unwrap_or(Timestamp::MIN);
         if free <= now { Ok(()) } else { Err(free) }
@@ -90,13 +90,19 @@ impl Budget {
     /// Takes one out of bucket `key`.
     pub fn take(&mut self, key: String, rate: Rate, now: Timestamp) {
         let full = self.0.entry(key).or_insert(now);
-        *full = (*full).max(now).checked_add(rate.interval).unwrap_or(Timestamp::MAX);
+        *full = believed(*full, rate, now).max(now).checked_add(rate.interval).unwrap_or(Timestamp::MAX);
     }
 
     /// Forgets the buckets that are full.
     pub fn prune(&mut self, now: Timestamp) {
         self.0.retain(|_, full| *full > now);
     }
+}
+
+/// No bucket is ever more than empty: a moment that is further away was written by a clock that was wrong.
+fn believed(full: Timestamp, rate: Rate, now: Timestamp) -> Timestamp {
+    let empty = rate.interval.saturating_mul(rate.burst.try_into().unwrap_or(i32::MAX));
+    full.min(now.checked_add(empty).unwrap_or(Timestamp::MAX))
 }
 
 /// The domain that a name's certificates are counted for: its last two labels.
@@ -132,6 +138,16 @@ mod tests {
         assert_eq!(times.count(), 3);
         // One comes back every 33.6 hours.
         assert_eq!(budget.check("set", rate, at(0)), Err(at(7 * 24 * 3600 / 5)));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_locks_no_bucket_for_longer_than_it_takes_to_fill() {
+        let rate = Rate { burst: 3, interval: SignedDuration::from_secs(100) };
+        let mut budget = Budget::default();
+        budget.take("k".to_owned(), rate, at(1_000_000));
+        assert_eq!(budget.check("k", rate, at(0)), Err(at(100)));
+        budget.take("k".to_owned(), rate, at(0));
+        assert!(budget.check("k", rate, at(300)).is_ok());
     }
 
     #[test]

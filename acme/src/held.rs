@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -48,7 +49,7 @@ pub enum Owner {
 /// When a certificate holds, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Its DNS names, in lower case.
+    /// Its DNS names, in lower case, and addresses.
     pub names: BTreeSet<String>,
     /// The moment it begins to hold.
     pub not_before: Timestamp,
@@ -137,13 +138,10 @@ pub fn certificate(pem: &[u8]) -> Result<Held, HeldError> {
 }
 
 fn held(leaf: &X509Certificate<'_>) -> Option<Held> {
-    let names = leaf.subject_alternative_name().ok()?.map_or_else(BTreeSet::new, |extension| {
-        let dns = |name: &GeneralName<'_>| match name {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            _ => None,
-        };
-        extension.value.general_names.iter().filter_map(dns).collect()
-    });
+    let names = leaf
+        .subject_alternative_name()
+        .ok()?
+        .map_or_else(BTreeSet::new, |extension| extension.value.general_names.iter().filter_map(name).collect());
     let moment = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
     let validity = leaf.validity();
     Some(Held {
@@ -153,6 +151,18 @@ fn held(leaf: &X509Certificate<'_>) -> Option<Held> {
         id: id(leaf),
         key: KeySpec::of(leaf.public_key()),
     })
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from);
+            let v6 = <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from);
+            v4.or(v6).map(|ip| ip.to_string())
+        }
+        _ => None,
+    }
 }
 
 /// Key of the issuer and serial number, each in base64url, joined by a dot (RFC 9773 §4.1).
@@ -200,14 +210,14 @@ mod tests {
 
     #[test]
     fn a_certificate_tells_its_names_and_times() {
-        let names = ["Shop.example.com".to_owned(), "example.com".to_owned()];
+        let names = ["Shop.example.com".to_owned(), "example.com".to_owned(), "2001:db8::1".to_owned()];
         let mut params = rcgen::CertificateParams::new(names).unwrap();
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);
         params.not_after = rcgen::date_time_ymd(2026, 4, 1);
         let key = rcgen::KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         let held = read(&secret(TLS, &[], &pem)).certificate.unwrap();
-        assert_eq!(held.names, ["example.com", "shop.example.com"].map(str::to_owned).into());
+        assert_eq!(held.names, ["2001:db8::1", "example.com", "shop.example.com"].map(str::to_owned).into());
         assert_eq!(held.not_before, "2026-01-01T00:00:00Z".parse().unwrap());
         assert_eq!(held.not_after, "2026-04-01T00:00:00Z".parse().unwrap());
     }

@@ -91,7 +91,7 @@ pub enum Refusal {
     )]
     Altered,
     /// cert-manager wrote it.
-    #[error("the Secret belongs to cert-manager, which renews it")]
+    #[error("the Secret belongs to cert-manager, which renews it; ferrogate.io/take-over-certificate hands it to us")]
     CertManager,
     /// It is no TLS Secret.
     #[error("the Secret is not of type kubernetes.io/tls; name another one")]
@@ -219,11 +219,20 @@ fn state(want: &Wanted, found: Option<&Found>, hints: &Hints, now: Timestamp) ->
     match (found.owner, &found.certificate) {
         (Owner::Somebody, _) => State::Refused(Refusal::NotOurs),
         (Owner::Altered, _) => State::Refused(Refusal::Altered),
+        (Owner::CertManager, Ok(held)) if want.terms.take_over => {
+            judge(want, held, found.issuer.as_deref(), hints, now)
+        }
+        (Owner::CertManager, Err(_)) if want.terms.take_over => State::Due(Reason::Unreadable),
         (Owner::CertManager, _) => State::Refused(Refusal::CertManager),
         (Owner::NotTls, _) => State::Refused(Refusal::NotTls),
         (Owner::Us, Err(_)) => State::Due(Reason::Unreadable),
         (Owner::Us, Ok(held)) => judge(want, held, found.issuer.as_deref(), hints, now),
     }
+}
+
+/// The name of an issuer as it stands in an annotation: without its namespace.
+fn plain(issuer: &str) -> &str {
+    issuer.rsplit('/').next().unwrap_or(issuer)
 }
 
 fn judge(want: &Wanted, held: &Held, issuer: Option<&str>, hints: &Hints, now: Timestamp) -> State {
@@ -233,7 +242,7 @@ fn judge(want: &Wanted, held: &Held, issuer: Option<&str>, hints: &Hints, now: T
         State::Due(Reason::Expired)
     } else if !want.names.iter().map(CertName::as_str).eq(held.names.iter().map(String::as_str)) {
         State::Due(Reason::NamesDiffer)
-    } else if issuer.is_some() && named.is_some() && issuer != named {
+    } else if issuer.is_some() && named.is_some() && issuer != named.as_deref().map(plain) {
         State::Due(Reason::IssuerDiffers)
     } else if held.key.is_some_and(|key| key != want.terms.key) {
         State::Due(Reason::KeyDiffers)

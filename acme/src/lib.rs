@@ -10,6 +10,7 @@
 //! Everything outside of [`io`] is pure: no clock, no socket, no random source.
 
 pub mod budget;
+pub mod dns;
 pub mod held;
 pub mod inventory;
 pub mod io;
@@ -19,6 +20,7 @@ pub mod name;
 pub mod order;
 pub mod orders;
 pub mod retry;
+pub mod sigv4;
 pub mod store;
 pub mod terms;
 pub mod wanted;

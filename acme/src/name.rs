@@ -17,19 +17,13 @@ const MAX_LABELS: usize = 10;
 /// Domains that belong to nobody on the Internet (RFC 6762 §3; ICANN resolution 2024.07.29.06).
 const PRIVATE: [&str; 2] = ["local", "internal"];
 
-/// A DNS name in lower case, without a final dot, of at least two labels.
+/// A DNS name in lower case, without a final dot, of at least two labels, the first of which may be `*`; or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CertName(String);
 
 /// Why a name cannot be ordered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It begins with `*.`.
-    #[error("a wildcard certificate needs DNS-01, which is not supported yet; name each host")]
-    Wildcard,
-    /// It is an IP address.
-    #[error("{0} is an address; certificates for addresses are not supported yet")]
-    Address(IpAddr),
     /// It is not made of letters, digits, hyphens and dots.
     #[error("{0:?} is not a host name; use letters, digits and hyphens between dots (other scripts as xn--...)")]
     Syntax(String),
@@ -48,24 +42,33 @@ impl CertName {
     /// Reads a host as an Ingress writes it.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        if let Ok(ip) = name.parse() {
-            return Err(NameError::Address(ip));
+        if let Ok(ip) = name.parse::<IpAddr>() {
+            return Ok(Self(ip.to_string()));
         }
-        if name.starts_with("*.") {
-            return Err(NameError::Wildcard);
-        }
-        let labels: Vec<_> = name.split('.').collect();
+        let labels: Vec<_> = name.strip_prefix("*.").unwrap_or(&name).split('.').collect();
         if !labels.iter().all(|label| is_label(label)) {
             return Err(NameError::Syntax(name));
         }
         if name.len() > MAX_NAME || labels.iter().any(|label| label.len() > MAX_LABEL) {
             return Err(NameError::TooLong(name));
         }
-        if labels.len() > MAX_LABELS {
+        if name.split('.').count() > MAX_LABELS {
             return Err(NameError::TooManyLabels(name));
         }
         let is_private = labels.len() < 2 || labels.last().is_some_and(|last| PRIVATE.contains(last));
         if is_private { Err(NameError::Private(name)) } else { Ok(Self(name)) }
+    }
+
+    /// Whether it stands for all names one label below another.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with("*.")
+    }
+
+    /// The address, if it is one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.parse().ok()
     }
 
     /// The name.
@@ -78,6 +81,27 @@ impl CertName {
 impl fmt::Display for CertName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Whether an address may be one of the Internet, as far as the blocks that are not are well known (RFC 6890).
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let shared = first == 100 && (64..128).contains(&second);
+            !(ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_documentation()
+                || shared
+                || first == 0
+                || first >= 240)
+        }
+        // What is assigned to be reached from everywhere, but for documentation.
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000 && ip.segments()[..2] != [0x2001, 0xdb8],
     }
 }
 
@@ -100,9 +124,9 @@ mod tests {
         let (label, deep) = ("a".repeat(64), ["a"; 11].join("."));
         let long = [&"a".repeat(63); 4].map(String::as_str).join(".");
         for (text, expected) in [
-            ("*.example.com", NameError::Wildcard),
-            ("192.0.2.1", NameError::Address([192, 0, 2, 1].into())),
-            ("2001:db8::1", NameError::Address("2001:db8::1".parse().unwrap())),
+            ("a.*.example.com", NameError::Syntax("a.*.example.com".into())),
+            ("*.*.example.com", NameError::Syntax("*.*.example.com".into())),
+            ("*.com", NameError::Private("*.com".into())),
             ("a_b.example.com", NameError::Syntax("a_b.example.com".into())),
             ("münchen.example", NameError::Syntax("münchen.example".into())),
             ("a..example.com", NameError::Syntax("a..example.com".into())),
@@ -122,6 +146,28 @@ mod tests {
     #[test]
     fn case_and_a_final_dot_do_not_matter() {
         assert_eq!(CertName::parse("Shop.Example.COM.").unwrap().as_str(), "shop.example.com");
+        assert_eq!(CertName::parse("2001:DB8::0:1").unwrap().as_str(), "2001:db8::1");
+        assert!(CertName::parse("*.Example.com").unwrap().is_wildcard());
+    }
+
+    #[test]
+    fn addresses_that_nobody_reaches_from_the_internet_are_known() {
+        for (text, expected) in [
+            ("8.8.8.8", true),
+            ("2600::1", true),
+            ("10.0.0.1", false),
+            ("192.168.1.1", false),
+            ("100.64.0.1", false),
+            ("192.0.2.1", false),
+            ("0.0.0.0", false),
+            ("255.255.255.255", false),
+            ("fd00::1", false),
+            ("fe80::1", false),
+            ("2001:db8::1", false),
+            ("::1", false),
+        ] {
+            assert_eq!(is_public(text.parse().unwrap()), expected, "{text}");
+        }
     }
 
     proptest! {

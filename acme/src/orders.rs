@@ -13,6 +13,7 @@
 
 mod account;
 mod answer;
+mod records;
 mod start;
 mod tell;
 
@@ -25,6 +26,7 @@ use config::report::{Event, SecretWrite, data_digest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
+use crate::dns::Record;
 use crate::held::{DIGEST_ANNOTATION, Found};
 use crate::inventory::{Due, Hints, Inventory, Window};
 use crate::keyspec::KeySpec;
@@ -84,6 +86,13 @@ pub enum Job {
         /// Where.
         issuer: Box<Issuer>,
     },
+    /// Remove a record from DNS.
+    Clean {
+        /// Which.
+        record: Record,
+        /// Whose solver has published it.
+        issuer: Box<Issuer>,
+    },
     /// Ask the CA when it would renew a certificate.
     Suggest {
         /// What RFC 9773 §4.1 calls it.
@@ -117,6 +126,8 @@ pub enum Done {
     Account(String, Result<Account, Failure>),
     /// Of [`Job::Take`].
     Taken(String, Step, Result<Answer, Failure>),
+    /// Of [`Job::Clean`].
+    Cleaned(Record, Result<(), Failure>),
     /// Of [`Job::Suggest`]: the window, and when to ask again.
     Suggested(String, Result<(Window, Timestamp), Failure>),
 }
@@ -157,7 +168,7 @@ impl Live {
     }
 }
 
-/// How an account stands that is no use yet.
+/// How something stands that is done beside the orders: an account that is no use yet, a record to remove.
 #[derive(Debug, Default)]
 struct Desk {
     busy: bool,
@@ -178,6 +189,8 @@ pub struct Orders {
     removed: BTreeSet<String>,
     live: BTreeMap<String, Live>,
     desks: BTreeMap<String, Desk>,
+    /// Records that are being removed.
+    cleaning: BTreeMap<Record, Desk>,
     /// Accounts that the CA does not know any more by the URL that is stored.
     forgotten: BTreeSet<String>,
     /// Orders whose key is being made.
@@ -208,6 +221,7 @@ impl Orders {
         self.forgotten.clear();
         self.making.clear();
         self.desks.clear();
+        self.cleaning.clear();
         self.asking.clear();
     }
 
@@ -379,12 +393,18 @@ impl Orders {
         let wanted = due.map(|due| &due.wanted);
         let text = |text: &str| text.to_owned();
         let common_name = wanted.and_then(|wanted| wanted.terms.common_name.as_ref());
-        let (kind, issuer) = (wanted.map_or("ClusterIssuer", |wanted| wanted.issuer.kind()), order.issuer.clone());
+        let (kind, issuer) =
+            (wanted.map_or("ClusterIssuer", |wanted| wanted.issuer.kind()), order.issuer.rsplit('/').next());
+        let issuer = issuer.unwrap_or_default().to_owned();
+        let is_address = |name: &String| name.parse::<std::net::IpAddr>().is_ok();
+        let joined = |which: &dyn Fn(&String) -> bool| {
+            order.names.iter().filter(|name| which(name)).cloned().collect::<Vec<_>>().join(",")
+        };
         let annotations = [
-            ("cert-manager.io/alt-names", order.names.join(",")),
+            ("cert-manager.io/alt-names", joined(&|name| !is_address(name))),
             ("cert-manager.io/certificate-name", text(&secret.name)),
             ("cert-manager.io/common-name", common_name.map_or("", CertName::as_str).to_owned()),
-            ("cert-manager.io/ip-sans", String::new()),
+            ("cert-manager.io/ip-sans", joined(&is_address)),
             ("cert-manager.io/issuer-group", text("cert-manager.io")),
             ("cert-manager.io/issuer-kind", text(kind)),
             (crate::held::ISSUER_ANNOTATION, issuer),
@@ -409,7 +429,12 @@ impl Orders {
         }
         let live = self.live.values().filter(|live| !live.busy).map(|live| live.not_before);
         let waits = self.waits.values().filter_map(|(until, _)| *until);
-        let desks = self.desks.values().filter(|desk| !desk.busy).filter_map(|desk| desk.not_before);
+        let desks = self
+            .desks
+            .values()
+            .chain(self.cleaning.values())
+            .filter(|desk| !desk.busy)
+            .filter_map(|desk| desk.not_before);
         let asks = self.asks.iter().filter(|(id, _)| !self.asking.contains(*id)).map(|(_, at)| *at);
         live.chain(waits).chain(desks).chain(asks).chain(self.inventory.next()).min()
     }
@@ -425,15 +450,16 @@ impl Orders {
         &self.store
     }
 
-    fn issuer<'a>(&'a self, due: &'a Due) -> Option<(&'a str, &'a Issuer)> {
+    fn issuer(&self, due: &Due) -> Option<(String, &Issuer)> {
         let name = due.wanted.issuer.name(&self.hints.issuers)?;
-        Some((name, self.hints.issuers.by_name.get(name)?))
+        let issuer = self.hints.issuers.by_name.get(&name)?;
+        Some((name, issuer))
     }
 
     /// What tells this wish from any other: the id of its order.
     fn id(&self, due: &Due) -> Option<String> {
         let (name, issuer) = self.issuer(due)?;
-        let mut parts = vec![due.secret.to_string(), name.to_owned(), issuer.server.clone()];
+        let mut parts = vec![due.secret.to_string(), name, issuer.server.clone()];
         parts.push(issuer.profile.clone().unwrap_or_default());
         parts.push(due.wanted.terms.key.to_string());
         parts.extend(due.names.iter().map(ToString::to_string));
@@ -459,5 +485,7 @@ fn name(text: &str) -> Option<ObjectName> {
     Some(ObjectName::new(namespace, name))
 }
 
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod simulation;

@@ -97,6 +97,15 @@ pub fn next_try(failure: &Failure, count: u32, now: Timestamp, draw: f64) -> Tim
     }
 }
 
+/// The longest that anybody has us wait: the CA, for one more certificate of the same names, and a little.
+const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
+
+/// Whether a moment is still to be waited for; one that is too far away was written by a clock that was wrong.
+#[must_use]
+pub fn is_ahead(moment: Timestamp, now: Timestamp) -> bool {
+    moment > now && moment.duration_since(now) <= LONGEST
+}
+
 fn share(wait: SignedDuration, part: f64) -> SignedDuration {
     SignedDuration::try_from_secs_f64(wait.as_secs_f64() * part.clamp(0.0, 1.0)).unwrap_or(wait)
 }
@@ -153,6 +162,14 @@ mod tests {
     fn validation_is_tried_after_1_10_and_100_minutes_and_then_daily() {
         let minutes = [1, 2, 3, 4, 9].map(|count| wait(Class::Validation, count, 0.5).as_mins());
         assert_eq!(minutes, [1, 10, 100, 1440, 1440]);
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_makes_nobody_wait_for_years() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (moment, expected) in [(0, false), (1, true), (8 * 24 * 3600, true), (30 * 24 * 3600, false)] {
+            assert_eq!(is_ahead(at(moment), at(0)), expected, "{moment}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! |-----|------|
 //! | `account.ID` | one account: its server, key and URL |
 //! | `order.ID` | one [`Order`], its private key included |
-//! | `journal` | failures that are not overcome, what operators ask for, and the [`Budget`] |
+//! | `journal` | failures that are not overcome, what operators ask for, the [`Budget`], and records in DNS |
 //!
 //! Each value is JSON. One that cannot be read is left as it is: it may be a newer program's.
 
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::budget::Budget;
+use crate::dns::Record;
 use crate::order::Order;
 use crate::retry::Class;
 
@@ -58,7 +59,7 @@ pub struct Setback {
     pub next: Timestamp,
 }
 
-/// Failures, wishes, and what is used up.
+/// Failures, wishes, what is used up, and what is to be tidied up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// What operators ask to be renewed, as `namespace/name`, until it is.
@@ -70,6 +71,9 @@ pub struct Journal {
     /// What is used up.
     #[serde(default)]
     pub budget: Budget,
+    /// What was published in DNS, or is about to be.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub records: BTreeSet<Record>,
 }
 
 /// All of it.

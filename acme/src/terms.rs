@@ -6,6 +6,7 @@
 //! | `duration` | checked; an ACME CA decides by its profile |
 //! | `renew-before`, `renew-before-percentage` | when to renew, unless the CA suggests a moment |
 //! | `private-key-algorithm`, `private-key-size` | the kind of key; P-256 if nothing is said |
+//! | (`ferrogate.io/take-over-certificate`) | whether to renew what cert-manager has issued |
 //! | `private-key-rotation-policy`, `private-key-encoding` | checked; every certificate has a new key, in PKCS #8 |
 
 use std::collections::BTreeSet;
@@ -19,6 +20,12 @@ use crate::name::CertName;
 /// The longest common name (RFC 5280, `ub-common-name`).
 const MAX_COMMON_NAME: usize = 64;
 
+/// Says that a Secret which cert-manager wrote is ours from now on.
+pub const TAKE_OVER: &str = "ferrogate.io/take-over-certificate";
+
+/// Names the Secrets of an Ingress whose certificates are to have RSA keys, separated by commas.
+pub const RSA_SECRETS: &str = "ferrogate.io/rsa-secrets";
+
 /// What is asked of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
@@ -30,6 +37,10 @@ pub struct Terms {
     pub extra: BTreeSet<CertName>,
     /// When to renew it.
     pub renewal: Option<RenewBefore>,
+    /// Whether a Secret that cert-manager wrote is ours to renew.
+    pub take_over: bool,
+    /// Secrets whose certificate is to have an RSA key, whatever is said of the others.
+    pub rsa: BTreeSet<String>,
 }
 
 /// How long before its end to renew a certificate.
@@ -78,7 +89,16 @@ impl Terms {
         let mut extra = names("cert-manager.io/alt-names")?;
         extra.extend(name.clone());
         extra.extend(names("cert-manager.io/ip-sans")?);
-        Ok(Self { key: key.map_err(|why| (algorithm, why))?, common_name: name, extra, renewal })
+        let annotation = |name: &str| ingress.metadata.annotations.as_ref()?.get(name).map(|text| text.trim());
+        let take_over = match annotation(TAKE_OVER) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err((TAKE_OVER, format!("{other:?} is not true or false"))),
+        };
+        let key = key.map_err(|why| (algorithm, why))?;
+        let listed = annotation(RSA_SECRETS).into_iter().flat_map(|text| text.split(',')).map(str::trim);
+        let rsa = listed.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Ok(Self { key, common_name: name, extra, renewal, take_over, rsa })
     }
 
     /// The moment asked for, of a certificate that holds in this time; `None` if none is, or none inside it.
@@ -154,7 +174,7 @@ mod tests {
             ("private-key-algorithm", "Ed25519"),
             ("private-key-rotation-policy", "never"),
             ("alt-names", "a_b.example.com"),
-            ("ip-sans", "192.0.2.1"),
+            ("ip-sans", "192.0.2.one"),
             ("common-name", &long),
         ] {
             assert_eq!(read(&[(annotation, value)]).unwrap_err().0, format!("cert-manager.io/{annotation}"), "{value}");

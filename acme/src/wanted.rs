@@ -11,6 +11,7 @@ use config::issuer::Issuers;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use k8s_openapi::api::networking::v1::{Ingress, IngressTLS};
 
+use crate::keyspec::KeySpec;
 use crate::name::CertName;
 use crate::terms::Terms;
 
@@ -32,7 +33,7 @@ pub enum Issuer {
     /// The `ClusterIssuer` of that name.
     Cluster(String),
     /// The `Issuer` of that name in the namespace of the Ingress.
-    Namespaced(String),
+    Namespaced(ObjectName),
     /// The one that the operator made the default.
     Default,
 }
@@ -87,11 +88,15 @@ pub fn wanted<'a>(ingresses: impl IntoIterator<Item = (&'a ObjectName, &'a Ingre
 
 impl Issuer {
     /// The name to look it up by among `issuers`; `None` if the default is meant and there is none.
+    ///
+    /// An issuer of our own section is found by both annotations, and goes before an object of its name.
     #[must_use]
-    pub fn name<'a>(&'a self, issuers: &'a Issuers) -> Option<&'a str> {
+    pub fn name(&self, issuers: &Issuers) -> Option<String> {
         match self {
-            Self::Cluster(name) | Self::Namespaced(name) => Some(name),
-            Self::Default => issuers.default.as_deref(),
+            Self::Cluster(name) => Some(name.clone()),
+            Self::Namespaced(name) if issuers.own.contains(&*name.name) => Some(name.name.to_string()),
+            Self::Namespaced(name) => Some(name.to_string()),
+            Self::Default => issuers.default.clone(),
         }
     }
 
@@ -106,7 +111,7 @@ impl Issuer {
 }
 
 fn of_ingress(name: &ObjectName, ingress: &Ingress, problems: &mut Vec<Problem>) -> Vec<(FieldPath, Wanted)> {
-    let issuer = match issuer(ingress) {
+    let issuer = match issuer(name, ingress) {
         Ok(Some(issuer)) => issuer,
         Ok(None) => return Vec::new(),
         Err(message) => {
@@ -131,7 +136,10 @@ fn of_ingress(name: &ObjectName, ingress: &Ingress, problems: &mut Vec<Problem>)
         match of_block(name, block, repeated, &field) {
             Ok((secret, mut names)) => {
                 names.extend(terms.extra.iter().cloned());
-                let (issuer, ingress, terms) = (issuer.clone(), name.clone(), terms.clone());
+                let (issuer, ingress, mut terms) = (issuer.clone(), name.clone(), terms.clone());
+                if terms.rsa.contains(&*secret.name) {
+                    terms.key = KeySpec::Rsa2048;
+                }
                 wanted.push((field.key("secretName"), Wanted { secret, ingress, issuer, names, terms }));
             }
             Err(found) => problems.extend(found),
@@ -172,12 +180,14 @@ fn of_block(
 }
 
 /// The issuer that an Ingress names, if it asks at all.
-fn issuer(ingress: &Ingress) -> Result<Option<Issuer>, &'static str> {
+fn issuer(ingress_name: &ObjectName, ingress: &Ingress) -> Result<Option<Issuer>, &'static str> {
     let annotation = |name| ingress.metadata.annotations.as_ref().and_then(|all| all.get(name)).cloned();
     match (annotation(CLUSTER_ISSUER), annotation(ISSUER)) {
         (Some(_), Some(_)) => Err("both cluster-issuer and issuer are set, so nothing is ordered; remove one"),
         (Some(name), None) => Ok(Some(Issuer::Cluster(name))),
-        (None, Some(name)) => Ok(Some(Issuer::Namespaced(name))),
+        (None, Some(name)) => {
+            Ok(Some(Issuer::Namespaced(ObjectName::new(std::sync::Arc::clone(&ingress_name.namespace), name))))
+        }
         (None, None) => Ok(annotation(TLS_ACME).filter(|text| is_true(text)).map(|_| Issuer::Default)),
     }
 }
@@ -236,7 +246,7 @@ mod tests {
     fn a_block_that_cannot_be_ordered_says_where() {
         let asks = [(TLS_ACME, "true")];
         for (blocks, field) in [
-            (&[(&["a.example.com", "*.example.com"][..], "tls")][..], "spec.tls[0].hosts[1]"),
+            (&[(&["a.example.com", "a_b.example.com"][..], "tls")][..], "spec.tls[0].hosts[1]"),
             (&[(&[], "tls")], "spec.tls[0]"),
             (&[(&["a.example.com"], "")], "spec.tls[0]"),
         ] {
@@ -251,6 +261,16 @@ mod tests {
         let blocks: [(&[&str], &str); 2] = [(&["a.example.com"], "tls"), (&["b.example.com"], "tls")];
         let wants = wants(&[("web", &ingress(&[(TLS_ACME, "true")], &blocks))]);
         assert_eq!((wants.certificates.len(), wants.problems.len()), (0, 2));
+    }
+
+    #[test]
+    fn one_host_has_a_certificate_for_each_kind_of_key_that_is_asked_for() {
+        let blocks: [(&[&str], &str); 2] = [(&["a.example.com"], "tls"), (&["a.example.com"], "tls-rsa")];
+        let asks = [(TLS_ACME, "true"), (crate::terms::RSA_SECRETS, "tls-rsa")];
+        let wants = wants(&[("web", &ingress(&asks, &blocks))]);
+        let kinds: Vec<_> = wants.certificates.iter().map(|want| (&*want.secret.name, want.terms.key)).collect();
+        assert_eq!(kinds, [("tls", KeySpec::P256), ("tls-rsa", KeySpec::Rsa2048)]);
+        assert!(wants.problems.is_empty());
     }
 
     proptest! {

@@ -156,6 +156,8 @@ impl Mirror {
             endpoint_slices: shared(&previous.endpoint_slices, merge::kind!(objects, EndpointSlice)),
             ingresses: shared(&previous.ingresses, merge::kind!(objects, Ingress)),
             ingress_classes: shared(&previous.ingress_classes, merge::kind!(objects, IngressClass)),
+            issuers: shared(&previous.issuers, merge::kind!(objects, Issuer)),
+            cluster_issuers: shared(&previous.cluster_issuers, merge::kind!(objects, ClusterIssuer)),
             secrets: shared(&previous.secrets, merge::kind!(objects, Secret)),
             config_maps: shared(&previous.config_maps, merge::kind!(objects, ConfigMap)),
             nodes: shared(&previous.nodes, merge::kind!(objects, Node)),

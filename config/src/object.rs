@@ -46,10 +46,12 @@ impl Serialize for ObjectName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is the Kubernetes kind of that name")]
 pub enum Kind {
+    ClusterIssuer,
     ConfigMap,
     EndpointSlice,
     Ingress,
     IngressClass,
+    Issuer,
     Namespace,
     Node,
     Secret,
@@ -58,11 +60,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their names.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
+        Self::ClusterIssuer,
         Self::ConfigMap,
         Self::EndpointSlice,
         Self::Ingress,
         Self::IngressClass,
+        Self::Issuer,
         Self::Namespace,
         Self::Node,
         Self::Secret,
@@ -73,10 +77,12 @@ impl Kind {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::ClusterIssuer => "ClusterIssuer",
             Self::ConfigMap => "ConfigMap",
             Self::EndpointSlice => "EndpointSlice",
             Self::Ingress => "Ingress",
             Self::IngressClass => "IngressClass",
+            Self::Issuer => "Issuer",
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::Secret => "Secret",
@@ -89,6 +95,7 @@ impl Kind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::ConfigMap | Self::Namespace | Self::Node | Self::Secret | Self::Service => "v1",
+            Self::ClusterIssuer | Self::Issuer => "cert-manager.io/v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
         }
@@ -97,7 +104,7 @@ impl Kind {
     /// Whether objects of this kind live in a namespace.
     #[must_use]
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::IngressClass | Self::Namespace | Self::Node)
+        !matches!(self, Self::ClusterIssuer | Self::IngressClass | Self::Namespace | Self::Node)
     }
 }
 

@@ -14,6 +14,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use crate::diagnostic::{Place, Problem};
+use crate::issuer::objects::{ClusterIssuerObject, IssuerObject};
 use crate::object::{FieldPath, ObjectName, ObjectRef};
 use crate::pool::PoolConfig;
 
@@ -37,6 +38,10 @@ pub struct Snapshot {
     pub ingresses: Objects<Ingress>,
     /// Ingress classes of every controller.
     pub ingress_classes: Objects<IngressClass>,
+    /// cert-manager's `Issuer` objects.
+    pub issuers: Objects<IssuerObject>,
+    /// cert-manager's `ClusterIssuer` objects.
+    pub cluster_issuers: Objects<ClusterIssuerObject>,
     /// Secrets that may hold a certificate or are referenced.
     pub secrets: Objects<Secret>,
     /// Configuration maps that are ours to read.

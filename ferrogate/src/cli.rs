@@ -292,8 +292,9 @@ pub(crate) struct IngressArgs {
     /// Serve no Services of type ExternalName; =false to serve them [default: true in a cluster, false for a folder]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, env = "FERROGATE_DISABLE_SVC_EXTERNAL_NAME")]
     pub(crate) disable_svc_external_name: Option<bool>,
-    /// DNS server for the names of such Services, as IP or IP:PORT; may be repeated [default: those of /etc/resolv.conf]
-    #[arg(long = "dns-server", value_name = "ADDR", value_delimiter = ',', env = "FERROGATE_DNS_SERVER", value_parser = parse_dns_server)]
+    /// DNS server for the names of such Services and for DNS-01, as IP or IP:PORT; may be repeated [default: those of
+    /// /etc/resolv.conf]
+    #[arg(long = "dns-server", alias = "dns01-recursive-nameservers", value_name = "ADDR", value_delimiter = ',', env = "FERROGATE_DNS_SERVER", value_parser = parse_dns_server)]
     pub(crate) dns_servers: Vec<SocketAddr>,
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-use config::issuer::Issuer;
+use config::issuer::{Issuer, Method, Way};
 use instant_acme::{
     Account as Signer, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error,
     ExternalAccountKey, Identifier, Key, NewAccount, NewOrder, OrderStatus, Problem,
@@ -66,7 +66,7 @@ impl Session {
 
     /// Gives the order to the CA, and learns what is to be proved.
     pub(super) async fn place(&self, order: &Order, issuer: &Issuer) -> Result<Answer, Failure> {
-        let names: Vec<_> = order.names.iter().map(|name| Identifier::Dns(name.clone())).collect();
+        let names: Vec<_> = order.names.iter().map(|name| identifier(name)).collect();
         let (placed, seen) = recorded(async {
             let outcome = signed!(async {
                 let mut new = NewOrder::new(&names);
@@ -225,7 +225,7 @@ impl Session {
 pub(super) async fn register(
     account: Option<&Account>,
     issuer: &Issuer,
-    customer: Option<String>,
+    customer: Option<&str>,
     metrics: &Arc<AcmeMetrics>,
 ) -> Result<Account, Failure> {
     let contact = issuer.email.as_ref().map(|email| format!("mailto:{email}"));
@@ -271,12 +271,9 @@ fn pkcs8(account: &Account) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 /// The key that a CA hands its customers: base64url, padded or not.
-fn customer_key(key_id: &str, text: Option<String>) -> Result<ExternalAccountKey, Failure> {
+fn customer_key(key_id: &str, text: Option<&str>) -> Result<ExternalAccountKey, Failure> {
     let refused = |why: &str| Failure::new(Class::Refused, why.to_owned());
-    let text = Zeroizing::new(
-        text.ok_or_else(|| refused("the Secret of externalAccountBinding is not there, or lacks the key"))?,
-    );
-    let text = text.trim();
+    let text = text.ok_or_else(|| refused("the Secret of externalAccountBinding is not there, or lacks the key"))?;
     let key = URL_SAFE_NO_PAD.decode(text).or_else(|_| URL_SAFE.decode(text)).or_else(|_| STANDARD.decode(text));
     let key = key.map_err(|_| refused("the key of externalAccountBinding is not base64url, as CAs hand it out"))?;
     Ok(ExternalAccountKey::new(key_id.to_owned(), &key))
@@ -306,7 +303,7 @@ async fn challenges(at_ca: &mut instant_acme::Order, issuer: &Issuer) -> Result<
                 continue;
             }
             let name = authorization.identifier().to_string();
-            let methods = issuer.methods(&name);
+            let methods: Vec<Method> = issuer.ways(&name).into_iter().map(Way::method).collect();
             let usable = methods.iter().find(|wanted| {
                 authorization.challenges.iter().any(|challenge| challenge.r#type == method(wanted.as_str()))
             });
@@ -324,6 +321,10 @@ async fn challenges(at_ca: &mut instant_acme::Order, issuer: &Issuer) -> Result<
         }
         return Ok(found);
     }
+}
+
+fn identifier(name: &str) -> Identifier {
+    name.parse().map_or_else(|_| Identifier::Dns(name.to_owned()), Identifier::Ip)
 }
 
 fn method(name: &str) -> ChallengeType {

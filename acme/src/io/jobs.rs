@@ -21,7 +21,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::ca::{self, Session};
-use super::keys;
+use super::dns::{self, Publisher};
+use super::{AcmeOptions, keys};
 use crate::metrics::AcmeMetrics;
 use crate::order::{Order, Step};
 use crate::orders::{Answer, Done, Job};
@@ -43,14 +44,16 @@ pub(super) struct Office {
     leads: watch::Receiver<bool>,
     metrics: Arc<AcmeMetrics>,
     sessions: Sessions,
+    publisher: Publisher,
 }
 
 /// Accounts that were opened, by URL and whom to trust.
 type Sessions = Arc<Mutex<HashMap<(String, Option<String>), Session>>>;
 
 impl Office {
-    pub(super) fn new(replicas: Option<ObjectName>, leads: watch::Receiver<bool>, metrics: Arc<AcmeMetrics>) -> Self {
-        Self { replicas, leads, metrics, sessions: Sessions::default() }
+    pub(super) fn new(options: &AcmeOptions, leads: watch::Receiver<bool>, metrics: Arc<AcmeMetrics>) -> Self {
+        let publisher = Publisher::new(options.dns_servers.clone());
+        Self { replicas: options.replicas.clone(), leads, metrics, sessions: Sessions::default(), publisher }
     }
 
     /// Begins a job.
@@ -64,8 +67,10 @@ impl Office {
                 running.spawn_blocking(move || Done::Account(id, keys::account(server)));
             }
             Job::Register { id, account, issuer } => {
-                let customer = customer(&issuer, snapshot);
+                let credentials = dns::credentials(&issuer, snapshot);
                 running.spawn(async move {
+                    let key = issuer.external_account.as_ref().and_then(|it| credentials.get(&it.secret));
+                    let customer = key.map(|text| text.as_str());
                     Done::Account(id, ca::register(account.as_ref(), &issuer, customer, &metrics).await)
                 });
             }
@@ -76,11 +81,22 @@ impl Office {
                     Done::Suggested(certificate, asked)
                 });
             }
-            Job::Take { id, step: Step::Confirm, order, .. } => {
+            Job::Clean { record, issuer } => {
+                let (publisher, credentials) = (self.publisher.clone(), dns::credentials(&issuer, snapshot));
+                running.spawn(async move {
+                    let result = publisher.remove(&record, &issuer, &credentials).await;
+                    Done::Cleaned(record, result)
+                });
+            }
+            Job::Take { id, step: Step::Confirm, order, issuer, .. } => {
+                let (publisher, credentials) = (self.publisher.clone(), dns::credentials(&issuer, snapshot));
                 let replicas = self.replicas.as_ref().map(|service| addresses(service, snapshot)).unwrap_or_default();
                 running.spawn(async move {
-                    confirm(&order, &replicas).await;
-                    Done::Taken(id, Step::Confirm, Ok(Answer::Done))
+                    let published = publisher.publish(&order.records(), &issuer, &credentials).await;
+                    if published.is_ok() {
+                        confirm(&order, &replicas).await;
+                    }
+                    Done::Taken(id, Step::Confirm, published.map(|()| Answer::Done))
                 });
             }
             Job::Take { id, step, order, account, issuer } => {
@@ -136,15 +152,6 @@ async fn step_of(
         // These are not for the CA.
         Step::Store | Step::Confirm | Step::Write | Step::Drop => Ok(Answer::Done),
     }
-}
-
-/// The customer key that an issuer names, as text.
-fn customer(issuer: &Issuer, snapshot: &Snapshot) -> Option<String> {
-    let account = issuer.external_account.as_ref()?;
-    let secret = snapshot.secrets.get(&account.secret)?;
-    let data = secret.data.as_ref().and_then(|data| data.get(&account.key)).map(|bytes| bytes.0.clone());
-    let text = data.and_then(|bytes| String::from_utf8(bytes).ok());
-    text.or_else(|| secret.string_data.as_ref()?.get(&account.key).cloned())
 }
 
 /// Where the ready replicas behind a Service answer HTTP.

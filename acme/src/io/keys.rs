@@ -1,5 +1,7 @@
 //! Private keys, requests for certificates, and certificates for TLS-ALPN-01: what takes a random source.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use config::challenge::AlpnCertificate;
@@ -60,6 +62,21 @@ pub(super) fn alpn(name: &str, authorization: &str) -> Result<AlpnCertificate, r
     Ok(AlpnCertificate { certificate: certificate.der().to_vec(), key: key.serialize_der() })
 }
 
+/// The name that a CA asks for in such a handshake: of an address, its reverse name (RFC 8738 §6).
+pub(super) fn server_name(name: &str) -> String {
+    match name.parse::<IpAddr>() {
+        Err(_) => name.to_owned(),
+        Ok(IpAddr::V4(ip)) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        Ok(IpAddr::V6(ip)) => {
+            let digits = ip.octets().into_iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
+            digits.map(|digit| format!("{digit:x}.")).collect::<String>() + "ip6.arpa"
+        }
+    }
+}
+
 /// Whether a chain is what an order asked for, and can be used now.
 pub(super) fn check(chain: &str, order: &Order, now: Timestamp) -> Result<(), String> {
     let held =
@@ -90,4 +107,17 @@ pub(super) fn check(chain: &str, order: &Order, now: Timestamp) -> Result<(), St
 /// The thumbprint-independent name under which a key authorization is remembered.
 pub(super) fn fingerprint(authorization: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(authorization.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_asked_for_by_its_reverse_name() {
+        let v6 = server_name("2001:db8::1");
+        assert!(v6.starts_with("1.0.0.0.") && v6.ends_with(".8.b.d.0.1.0.0.2.ip6.arpa"), "{v6}");
+        assert_eq!(server_name("192.0.2.1"), "1.2.0.192.in-addr.arpa");
+        assert_eq!(server_name("a.example.com"), "a.example.com");
+    }
 }

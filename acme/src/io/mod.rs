@@ -12,19 +12,22 @@
 #![expect(clippy::disallowed_methods, reason = "io reads the clock")]
 
 mod ca;
+mod dns;
 mod http;
 mod jobs;
 mod keys;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::challenge::{AlpnCertificate, Challenges};
 use config::diagnostic::{Problem, Severity};
 use config::issuer::{self, Issuers, Method};
-use config::object::{Kind, ObjectName, ObjectRef};
+use config::object::{Kind, ObjectName};
 use config::report::{Event, ManagedEntry, Report, RouteEntry};
 use config::settings::ACME_STATE;
 use config::snapshot::Snapshot;
@@ -54,6 +57,8 @@ pub struct AcmeOptions {
     pub config_map: ObjectName,
     /// The Service in front of all replicas, by which they are found; `None` if there is but this one.
     pub replicas: Option<ObjectName>,
+    /// Who is asked for names: aliases of records, name servers of zones. Without any, those of `/etc/resolv.conf`.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// What an operator asks for: the Secret, and whether it will be done.
@@ -105,7 +110,7 @@ pub struct AcmePorts {
 pub async fn run(options: AcmeOptions, ports: AcmePorts) -> Result<(), Infallible> {
     let state = ObjectName::new(Arc::clone(&options.config_map.namespace), ACME_STATE);
     let AcmePorts { snapshots, routes, leads, reports, challenges, managed, wishes, metrics, ready, shutdown } = ports;
-    let office = Office::new(options.replicas.clone(), leads.clone(), Arc::clone(&metrics));
+    let office = Office::new(&options, leads.clone(), Arc::clone(&metrics));
     let task = Task {
         options,
         state,
@@ -214,12 +219,7 @@ impl Task {
     }
 
     fn issuers(&self, snapshot: &Snapshot) -> (Issuers, Vec<Problem>) {
-        let Some(map) = snapshot.config_maps.get(&self.options.config_map) else {
-            return (Issuers::default(), Vec::new());
-        };
-        let reference = ObjectRef::new(Kind::ConfigMap, self.options.config_map.clone());
-        let origin = snapshot.origins.get(&reference).map(AsRef::as_ref);
-        let read = issuer::parse_map(&reference, map, origin);
+        let read = issuer::read_all(snapshot, &self.options.config_map);
         (read.issuers, read.problems)
     }
 
@@ -272,7 +272,7 @@ impl Task {
                 let made = made.unwrap_or_else(|| keys::alpn(&challenge.name, &challenge.authorization).map(Arc::new));
                 match made {
                     Ok(certificate) => {
-                        challenges.alpn.insert((*challenge.name).into(), Arc::clone(&certificate));
+                        challenges.alpn.insert(keys::server_name(&challenge.name).into(), Arc::clone(&certificate));
                         fresh.insert(key, certificate);
                     }
                     Err(error) => warn!(%error, name = challenge.name, "no certificate for a challenge can be made"),
@@ -350,6 +350,9 @@ fn log(done: &Done) {
         Done::Taken(id, step, Ok(_)) => tracing::debug!(order = id, ?step, "a step of an order is done"),
         Done::Made(id, Err(error)) => warn!(order = id, error, "no key can be made"),
         Done::Suggested(_, Err(failure)) => tracing::debug!(error = failure.message, "no suggestion when to renew"),
-        Done::Made(_, Ok(_)) | Done::Suggested(_, Ok(_)) => {}
+        Done::Cleaned(record, Err(failure)) => {
+            warn!(name = record.name, error = failure.message, "a record of a challenge cannot be removed");
+        }
+        Done::Made(_, Ok(_)) | Done::Suggested(_, Ok(_)) | Done::Cleaned(_, Ok(())) => {}
     }
 }

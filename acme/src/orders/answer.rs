@@ -43,6 +43,7 @@ impl Orders {
             }
             Done::Account(id, result) => self.account_done(id, result, now, draw),
             Done::Taken(id, step, result) => self.taken(&id, step, result, now, draw),
+            Done::Cleaned(record, result) => self.cleaned(&record, result, now, draw),
             Done::Suggested(certificate, result) => self.suggested(certificate, result.ok(), now),
         }
     }
@@ -100,6 +101,7 @@ impl Orders {
         if let Some(order) = self.store.orders.get_mut(id) {
             order.placed = Some(placed);
         }
+        self.remember_records(id);
     }
 
     /// A question that changed nothing is asked again a little later.

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::issuer::{Issuer, Issuers, Method, PRESETS, Solver};
+use config::issuer::dns::{CnameStrategy, Dns01, ExecHook, Provider};
+use config::issuer::{Issuer, Issuers, PRESETS, Solver, Way};
 use config::object::ObjectName;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 
 use super::{Answer, Done, Job, Orders, Seen};
+use crate::dns::Record;
 use crate::held::{Found, Held, Owner};
 use crate::inventory::inventory;
 use crate::name::CertName;
@@ -65,6 +67,8 @@ struct World {
     tls: Option<(Secret, Held)>,
     /// Both, as the newest snapshot shows them.
     shown: (Option<Secret>, Option<(Secret, Held)>),
+    /// What DNS says.
+    zone: BTreeSet<Record>,
     /// The account that the CA knows.
     account: Option<String>,
     /// Accounts that it ever knew.
@@ -101,7 +105,9 @@ fn wants() -> Wanted {
 }
 
 fn issuers() -> Arc<Issuers> {
-    let solver = Solver { dns_names: Vec::new(), dns_zones: Vec::new(), method: Method::Http01 };
+    let provider = Provider::Exec(ExecHook { command: vec!["/hook".to_owned()] });
+    let way = Way::Dns01(Arc::new(Dns01 { cname: CnameStrategy::None, provider }));
+    let solver = Solver { dns_names: Vec::new(), dns_zones: Vec::new(), way };
     let issuer = Issuer {
         server: PRESETS[0].1.to_owned(),
         email: None,
@@ -111,7 +117,7 @@ fn issuers() -> Arc<Issuers> {
         ca_bundle: None,
         solvers: vec![solver],
     };
-    Arc::new(Issuers { by_name: [("le".to_owned(), issuer)].into(), default: None })
+    Arc::new(Issuers { by_name: [("le".to_owned(), issuer)].into(), ..Issuers::default() })
 }
 
 impl World {
@@ -121,8 +127,25 @@ impl World {
         orders.lead(true, now);
         let (ca, placed, issued, failed) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         let (shown, account, accounts, writes, jobs) = ((None, None), None, 0, 0, 0);
-        let (store, tls, lost, made) = (None, None, 0, 0);
-        Self { now, orders, store, tls, shown, account, accounts, writes, jobs, ca, placed, issued, failed, lost, made }
+        let (store, tls, zone, lost, made) = (None, None, BTreeSet::new(), 0, 0);
+        Self {
+            now,
+            orders,
+            store,
+            tls,
+            shown,
+            zone,
+            account,
+            accounts,
+            writes,
+            jobs,
+            ca,
+            placed,
+            issued,
+            failed,
+            lost,
+            made,
+        }
     }
 
     fn observe(&mut self) {
@@ -217,6 +240,13 @@ impl World {
                 let account = account.expect("no issuer here has customers");
                 Done::Account(id, Ok(Account { url: self.account.clone(), ..account }))
             }
+            Job::Clean { record, .. } if fault == Fault::Away => {
+                Done::Cleaned(record, Err(Failure::new(Class::Transient, "away".to_owned())))
+            }
+            Job::Clean { record, .. } => {
+                self.zone.remove(&record);
+                Done::Cleaned(record, Ok(()))
+            }
             Job::Suggest { certificate, .. } => {
                 Done::Suggested(certificate, Err(Failure::new(Class::Refused, "no ARI".to_owned())))
             }
@@ -251,9 +281,9 @@ impl World {
                 let text = |text: &str| text.to_owned();
                 let challenge = Challenge {
                     name: text("a.example.com"),
-                    method: text("http-01"),
+                    method: text("dns-01"),
                     token: url.clone(),
-                    authorization: text("x"),
+                    authorization: format!("{url}.x"),
                 };
                 Ok(Answer::Placed(Placed { url, challenges: vec![challenge] }))
             }
@@ -292,7 +322,14 @@ impl World {
                 assert_eq!(*key, *order.key, "the certificate is for the key of the order");
                 Ok(Answer::Chain(format!("certificate {url}")))
             }
-            Step::Confirm | Step::Store | Step::Write | Step::Drop => Ok(Answer::Done),
+            Step::Confirm => {
+                for record in order.records() {
+                    assert!(self.holds(&record.value), "a record is published only when it is stored");
+                    self.zone.insert(record);
+                }
+                Ok(Answer::Done)
+            }
+            Step::Store | Step::Write | Step::Drop => Ok(Answer::Done),
         }
     }
 
@@ -303,7 +340,8 @@ impl World {
     }
 
     fn is_valid(&self) -> bool {
-        self.tls.is_some() && self.orders.running().next().is_none()
+        let tidy = self.zone.is_empty() && self.orders.store().journal.records.is_empty();
+        self.tls.is_some() && self.orders.running().next().is_none() && tidy
     }
 }
 

@@ -1,6 +1,6 @@
 //! What to do next.
 
-use config::issuer::Issuer;
+use config::issuer::{Issuer, PRESETS};
 use jiff::Timestamp;
 
 use super::{AT_ONCE, Job, Orders, account};
@@ -8,6 +8,7 @@ use crate::budget::{self, Limits};
 use crate::held::Owner;
 use crate::inventory::Due;
 use crate::order::{Order, Step};
+use crate::{name, retry};
 
 /// Suggestions asked for at once.
 const SUGGESTIONS: usize = 2;
@@ -20,6 +21,7 @@ impl Orders {
         }
         let mut jobs = self.begin(now);
         jobs.extend(self.steps(now));
+        jobs.extend(self.cleanings(now));
         jobs.extend(self.suggestions(now));
         jobs
     }
@@ -44,7 +46,7 @@ impl Orders {
     }
 
     fn begin_one(&mut self, due: &Due, now: Timestamp) -> Result<Job, Hold> {
-        let Some((name, issuer)) = self.issuer(due).map(|(name, issuer)| (name.to_owned(), issuer.clone())) else {
+        let Some((name, issuer)) = self.issuer(due).map(|(name, issuer)| (name, issuer.clone())) else {
             return Err(Hold::Until(None, no_issuer(due)));
         };
         let id = self.id(due).unwrap_or_default();
@@ -52,7 +54,7 @@ impl Orders {
             return Err(Hold::Running);
         }
         let setback = self.store.journal.setbacks.get(&due.secret.to_string());
-        if let Some(setback) = setback.filter(|setback| setback.wish == id && setback.next > now) {
+        if let Some(setback) = setback.filter(|setback| setback.wish == id && retry::is_ahead(setback.next, now)) {
             return Err(Hold::Until(Some(setback.next), setback.message.clone()));
         }
         if self.store.orders.len() + self.making.len() >= AT_ONCE {
@@ -169,7 +171,10 @@ impl Orders {
         let mut jobs = Vec::new();
         let ids: Vec<String> = self.live.keys().cloned().collect();
         for id in ids {
-            let Some(live) = self.live.get(&id).filter(|live| !live.busy && live.not_before <= now) else { continue };
+            let Some(live) = self.live.get(&id).filter(|live| !live.busy && !retry::is_ahead(live.not_before, now))
+            else {
+                continue;
+            };
             let Some(order) = self.store.orders.get(&id).cloned() else { continue };
             let step = live.stage.step(self.is_stored(&id));
             if matches!(step, Step::Store | Step::Write | Step::Drop) {
@@ -202,11 +207,15 @@ impl Orders {
     /// Asks when to renew what we hold.
     fn suggestions(&mut self, now: Timestamp) -> Vec<Job> {
         let mut jobs = Vec::new();
-        let held: Vec<(String, String)> = (self.held.values().filter(|found| found.owner == Owner::Us))
-            .filter_map(|found| Some((found.certificate.as_ref().ok()?.id.clone()?, found.issuer.clone()?)))
+        let held: Vec<(String, String)> = (self.inventory.wanted.iter())
+            .filter_map(|wanted| {
+                let found = self.held.get(&wanted.secret).filter(|found| found.owner == Owner::Us)?;
+                let id = found.certificate.as_ref().ok()?.id.clone()?;
+                Some((id, wanted.issuer.name(&self.hints.issuers)?))
+            })
             .collect();
         for (certificate, issuer_name) in held {
-            let is_due = self.asks.get(&certificate).is_none_or(|at| *at <= now);
+            let is_due = self.asks.get(&certificate).is_none_or(|at| !retry::is_ahead(*at, now));
             if !is_due || self.asking.len() >= SUGGESTIONS || self.asking.contains(&certificate) {
                 continue;
             }
@@ -234,8 +243,11 @@ enum Hold {
 pub(super) fn no_issuer(due: &Due) -> String {
     use crate::wanted::Issuer;
     match &due.wanted.issuer {
-        Issuer::Cluster(name) | Issuer::Namespaced(name) => {
-            format!("there is no issuer {name:?}; add it to the acme section of our ConfigMap")
+        Issuer::Cluster(name) => {
+            format!("there is no issuer {name:?}; add it to the acme section of our ConfigMap, or make a ClusterIssuer")
+        }
+        Issuer::Namespaced(name) => {
+            format!("there is no issuer {name}; add it to the acme section of our ConfigMap, or make an Issuer there")
         }
         Issuer::Default => {
             "there is no default issuer; set defaultIssuer in the acme section of our ConfigMap, or name one".to_owned()
@@ -243,9 +255,27 @@ pub(super) fn no_issuer(due: &Due) -> String {
     }
 }
 
+/// Whether every name can be proved to this CA.
 fn provable(due: &Due, issuer: &Issuer) -> Result<(), String> {
-    let unprovable = due.names.iter().find(|name| issuer.methods(name.as_str()).is_empty());
-    unprovable.map_or(Ok(()), |name| Err(format!("no solver of the issuer is for {name}; add one without a selector")))
+    let is_public = PRESETS.iter().any(|(_, server)| *server == issuer.server);
+    for name in &due.names {
+        if issuer.ways(name.as_str()).is_empty() {
+            return Err(match name.is_wildcard() {
+                true => {
+                    format!("a wildcard such as {name} is proved in DNS; give the issuer a solver with dns01 for it")
+                }
+                false => format!("no solver of the issuer is for {name}; add one without a selector"),
+            });
+        }
+        let Some(address) = name.address().filter(|_| is_public) else { continue };
+        if issuer.profile.as_deref() != Some("shortlived") {
+            return Err(format!("Let's Encrypt signs addresses such as {name} by the profile shortlived only; set it"));
+        }
+        if !name::is_public(address) {
+            return Err(format!("{name} is no address of the Internet; Let's Encrypt does not sign it"));
+        }
+    }
+    Ok(())
 }
 
 fn host(issuer: &Issuer) -> &str {

@@ -54,7 +54,8 @@ impl Orders {
         let setback = self.store.journal.setbacks.get(&secret.to_string());
         let running = self.store.orders.iter().find(|(_, order)| order.secret == secret.to_string());
         let live = running.and_then(|(id, _)| self.live.get(id));
-        let issuer = wanted.issuer.name(&self.hints.issuers).unwrap_or("(none)");
+        let issuer = wanted.issuer.name(&self.hints.issuers).unwrap_or_else(|| "(none)".to_owned());
+        let issuer = issuer.rsplit('/').next().unwrap_or_default();
         let mut entry = ManagedEntry {
             secret: secret.clone(),
             ingress: wanted.ingress.clone(),

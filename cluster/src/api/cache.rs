@@ -165,6 +165,8 @@ fn text(snapshot: &Snapshot) -> serde_json::Result<String> {
     add(&mut out, snapshot.endpoint_slices.values())?;
     add(&mut out, snapshot.ingresses.values())?;
     add(&mut out, snapshot.ingress_classes.values())?;
+    add(&mut out, snapshot.issuers.values())?;
+    add(&mut out, snapshot.cluster_issuers.values())?;
     add(&mut out, snapshot.namespaces.values())?;
     add(&mut out, snapshot.nodes.values())?;
     // Keys of accounts and of orders are of no use to who cannot write.
@@ -197,10 +199,12 @@ fn objects(body: &str) -> serde_json::Result<Snapshot> {
         let Named { kind } = serde_json::from_str(line)?;
         let Some(kind) = Kind::ALL.into_iter().find(|known| known.as_str() == kind) else { continue };
         match kind {
+            Kind::ClusterIssuer => put(&mut snapshot.cluster_issuers, line)?,
             Kind::ConfigMap => put(&mut snapshot.config_maps, line)?,
             Kind::EndpointSlice => put(&mut snapshot.endpoint_slices, line)?,
             Kind::Ingress => put(&mut snapshot.ingresses, line)?,
             Kind::IngressClass => put(&mut snapshot.ingress_classes, line)?,
+            Kind::Issuer => put(&mut snapshot.issuers, line)?,
             Kind::Namespace => put(&mut snapshot.namespaces, line)?,
             Kind::Node => put(&mut snapshot.nodes, line)?,
             Kind::Secret => put(&mut snapshot.secrets, line)?,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use config::issuer::objects::{ClusterIssuerObject, IssuerObject};
 use config::manifest::Object;
 use config::object::{Kind, ObjectName, ObjectRef};
 use k8s_openapi::Metadata;
@@ -70,6 +71,11 @@ impl Source {
         }
     }
 
+    /// Whether the API server need not know the kind: it is somebody else's.
+    pub(super) const fn is_optional(&self) -> bool {
+        matches!(self.kind, Kind::ClusterIssuer | Kind::Issuer)
+    }
+
     /// The path of the collection.
     pub(super) fn path(&self) -> String {
         collection(self.kind, self.namespace.as_deref())
@@ -89,10 +95,12 @@ pub(super) fn collection(kind: Kind, namespace: Option<&str>) -> String {
         group => format!("/apis/{group}"),
     };
     let plural = match kind {
+        Kind::ClusterIssuer => "clusterissuers",
         Kind::ConfigMap => "configmaps",
         Kind::EndpointSlice => "endpointslices",
         Kind::Ingress => "ingresses",
         Kind::IngressClass => "ingressclasses",
+        Kind::Issuer => "issuers",
         Kind::Namespace => "namespaces",
         Kind::Node => "nodes",
         Kind::Secret => "secrets",
@@ -115,10 +123,12 @@ pub(super) struct Malformed {
 pub(super) fn decode(source: &Source, text: &str) -> Result<(ObjectName, Object), Option<Malformed>> {
     let kind = source.kind;
     let read = match kind {
+        Kind::ClusterIssuer => typed::<ClusterIssuerObject>(text, source, Object::ClusterIssuer),
         Kind::ConfigMap => typed::<ConfigMap>(text, source, Object::ConfigMap),
         Kind::EndpointSlice => typed::<EndpointSlice>(text, source, Object::EndpointSlice),
         Kind::Ingress => typed::<Ingress>(text, source, Object::Ingress),
         Kind::IngressClass => typed::<IngressClass>(text, source, Object::IngressClass),
+        Kind::Issuer => typed::<IssuerObject>(text, source, Object::Issuer),
         Kind::Namespace => typed::<Namespace>(text, source, Object::Namespace),
         Kind::Node => typed::<Node>(text, source, Object::Node),
         Kind::Secret => typed::<Secret>(text, source, Object::Secret),

@@ -1,7 +1,7 @@
 //! What the watches tell, as one snapshot.
 //!
 //! ```text
-//! News of eight kinds ──> one copy-on-write map per kind ──┐
+//! News of ten kinds ──> one copy-on-write map per kind ──┐
 //!                         last good address configuration ─┴─> Snapshot
 //! ```
 //!
@@ -71,6 +71,14 @@ macro_rules! of_kind {
             }
             Kind::IngressClass => {
                 let $objects = &mut $next.ingress_classes;
+                $body
+            }
+            Kind::Issuer => {
+                let $objects = &mut $next.issuers;
+                $body
+            }
+            Kind::ClusterIssuer => {
+                let $objects = &mut $next.cluster_issuers;
                 $body
             }
             Kind::Namespace => {
@@ -151,6 +159,11 @@ impl Mirror {
     /// Whether everything of a kind that may be read was listed once.
     pub(super) fn is_listed(&self, kind: Kind) -> bool {
         self.sources.iter().filter(|(source, _)| source.kind == kind).all(|(_, listing)| listing.is_settled())
+    }
+
+    /// The name of our `ConfigMap`.
+    pub(super) fn config_map(&self) -> &ObjectName {
+        &self.config.reference().name
     }
 
     /// What the next snapshot will be made of.
@@ -236,6 +249,8 @@ impl Mirror {
             Kind::EndpointSlice => next.endpoint_slices.contains_key(&object.name),
             Kind::Ingress => next.ingresses.contains_key(&object.name),
             Kind::IngressClass => next.ingress_classes.contains_key(&object.name),
+            Kind::Issuer => next.issuers.contains_key(&object.name),
+            Kind::ClusterIssuer => next.cluster_issuers.contains_key(&object.name),
             Kind::Namespace => next.namespaces.contains_key(&object.name),
             Kind::Node => next.nodes.contains_key(&object.name),
             Kind::Secret => next.secrets.contains_key(&object.name),
@@ -283,6 +298,8 @@ impl Mirror {
             Object::EndpointSlice(object) => put(&mut next.endpoint_slices, name, object),
             Object::Ingress(object) => put(&mut next.ingresses, name, object),
             Object::IngressClass(object) => put(&mut next.ingress_classes, name, object),
+            Object::Issuer(object) => put(&mut next.issuers, name, object),
+            Object::ClusterIssuer(object) => put(&mut next.cluster_issuers, name, object),
             Object::Namespace(object) => put(&mut next.namespaces, name, object),
             Object::Node(object) => put(&mut next.nodes, name, object),
             Object::Secret(object) => put(&mut next.secrets, name, object),
@@ -380,6 +397,8 @@ fn reference(object: &Object, name: &ObjectName) -> ObjectRef {
         Object::EndpointSlice(_) => Kind::EndpointSlice,
         Object::Ingress(_) => Kind::Ingress,
         Object::IngressClass(_) => Kind::IngressClass,
+        Object::Issuer(_) => Kind::Issuer,
+        Object::ClusterIssuer(_) => Kind::ClusterIssuer,
         Object::Namespace(_) => Kind::Namespace,
         Object::Node(_) => Kind::Node,
         Object::Secret(_) => Kind::Secret,
@@ -395,6 +414,8 @@ fn is_same(old: &Snapshot, new: &Snapshot) -> bool {
         && Arc::ptr_eq(&old.endpoint_slices, &new.endpoint_slices)
         && Arc::ptr_eq(&old.ingresses, &new.ingresses)
         && Arc::ptr_eq(&old.ingress_classes, &new.ingress_classes)
+        && Arc::ptr_eq(&old.issuers, &new.issuers)
+        && Arc::ptr_eq(&old.cluster_issuers, &new.cluster_issuers)
         && Arc::ptr_eq(&old.secrets, &new.secrets)
         && Arc::ptr_eq(&old.config_maps, &new.config_maps)
         && Arc::ptr_eq(&old.nodes, &new.nodes)

@@ -121,6 +121,8 @@ pub struct Timing {
     pub relist_spacing: Duration,
     /// How long the API server may take at the start before the state on disk is used.
     pub patience: Duration,
+    /// How often it is asked for a kind that the API server does not know.
+    pub absent: Duration,
     /// How far apart the state is saved to disk at least.
     pub save: Duration,
     /// The Lease's.
@@ -136,6 +138,7 @@ impl Default for Timing {
             relist: Duration::from_mins(10),
             relist_spacing: Duration::from_secs(10),
             patience: Duration::from_millis(500),
+            absent: Duration::from_secs(30),
             save: Duration::from_secs(30),
             lease: crate::lease::Timing::default(),
         }
@@ -234,12 +237,14 @@ impl ApiOptions {
         let secrets =
             |namespace| Source { namespace, fields: Some(format!("type={TLS}")), ..Source::all(Kind::Secret) };
         match &self.secret_namespaces {
-            None => sources.push(secrets(within)),
+            None => sources.push(secrets(within.clone())),
             Some(namespaces) => sources.extend(namespaces.iter().map(|it| secrets(Some(it.as_str().into())))),
         }
         // Accounts and running orders, with the tokens that every replica answers.
         let state = ObjectName::new(Arc::clone(&self.config_map.namespace), ACME_STATE);
         sources.push(Source::secret(&state, Keys::All));
+        // cert-manager's, where it is installed.
+        sources.extend([Kind::Issuer, Kind::ClusterIssuer].map(source));
         sources.retain(|source| !self.unread.contains(&source.kind));
         sources
     }

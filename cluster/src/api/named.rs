@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::diagnostic::Problem;
+use config::issuer::objects::{ClusterIssuerObject, IssuerObject};
 use config::object::{Kind, ObjectName};
 use config::snapshot::Objects;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -68,9 +69,13 @@ pub(super) struct Named {
     references: References,
     running: BTreeMap<Arc<Source>, Followed>,
     /// What was looked at last.
-    seen: Option<(Objects<Ingress>, Objects<ConfigMap>, Objects<Secret>)>,
+    seen: Option<Seen>,
     refusals: Vec<Problem>,
 }
+
+/// What names Secrets, and what they are.
+type Seen =
+    (Objects<Ingress>, Objects<ConfigMap>, Objects<IssuerObject>, Objects<ClusterIssuerObject>, Objects<Secret>);
 
 /// One Secret; its watch ends with this.
 struct Followed {
@@ -115,7 +120,13 @@ impl Named {
             self.running.insert(source, Followed { secret, reference, watch });
         }
         let next = mirror.next();
-        self.seen = Some((Arc::clone(&next.ingresses), Arc::clone(&next.config_maps), Arc::clone(&next.secrets)));
+        self.seen = Some((
+            Arc::clone(&next.ingresses),
+            Arc::clone(&next.config_maps),
+            Arc::clone(&next.issuers),
+            Arc::clone(&next.cluster_issuers),
+            Arc::clone(&next.secrets),
+        ));
         changed
     }
 
@@ -135,9 +146,11 @@ impl Named {
 
     fn is_due(&self, mirror: &Mirror) -> bool {
         let next = mirror.next();
-        let same = self.seen.as_ref().is_some_and(|(ingresses, config_maps, secrets)| {
+        let same = self.seen.as_ref().is_some_and(|(ingresses, config_maps, issuers, cluster_issuers, secrets)| {
             Arc::ptr_eq(ingresses, &next.ingresses)
                 && Arc::ptr_eq(config_maps, &next.config_maps)
+                && Arc::ptr_eq(issuers, &next.issuers)
+                && Arc::ptr_eq(cluster_issuers, &next.cluster_issuers)
                 && Arc::ptr_eq(secrets, &next.secrets)
         });
         // Before, it is not known what the collection has.
@@ -149,7 +162,7 @@ impl Named {
     fn wanted(&mut self, mirror: &Mirror) -> BTreeMap<Source, (ObjectName, Reference)> {
         let secrets = &mirror.next().secrets;
         let is_tls = |name: &ObjectName| secrets.get(name).is_some_and(|it| it.type_.as_deref() == Some(TLS));
-        let by_issuers = references::by_issuers(&mirror.next().config_maps);
+        let by_issuers = references::by_issuers(mirror.next(), mirror.config_map());
         let mut named: Vec<_> =
             self.references.update(&mirror.next().ingresses).into_iter().chain(by_issuers).collect();
         named.sort_by_key(|(_, reference)| reference.is_certificate);

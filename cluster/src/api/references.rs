@@ -10,8 +10,7 @@ use config::derived::DerivedAll;
 use config::issuer;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::settings::ISSUERS_KEY;
-use config::snapshot::Objects;
-use k8s_openapi::api::core::v1::ConfigMap;
+use config::snapshot::{Objects, Snapshot};
 use k8s_openapi::api::networking::v1::Ingress;
 
 use super::kinds::Keys;
@@ -51,18 +50,34 @@ impl References {
 }
 
 /// Every Secret that an issuer of certificates names.
-pub(super) fn by_issuers(config_maps: &Objects<ConfigMap>) -> BTreeMap<ObjectName, Reference> {
+pub(super) fn by_issuers(snapshot: &Snapshot, config_map: &ObjectName) -> BTreeMap<ObjectName, Reference> {
     let mut all = BTreeMap::new();
-    for (name, map) in config_maps.iter() {
-        let by = ObjectRef::new(Kind::ConfigMap, name.clone());
-        for (issuer, found) in issuer::parse_map(&by, map, None).issuers.by_name {
-            let Some(customer) = found.external_account else { continue };
-            let field = FieldPath::of([ISSUERS_KEY, "issuers"]).key(&issuer).key("externalAccountBinding");
-            let reference = Reference { by: by.clone(), field, is_certificate: false, keys: Keys::All };
-            all.insert(customer.secret, reference);
+    for (name, issuer) in issuer::read_all(snapshot, config_map).issuers.by_name {
+        let (by, field) = named_in(&name, snapshot, config_map);
+        for needed in issuer.secrets() {
+            let (by, field) = (by.clone(), field.clone());
+            let reference = Reference { by, field, is_certificate: false, keys: Keys::All };
+            all.insert(needed.secret.clone(), reference);
         }
     }
     all
+}
+
+/// Where an issuer of this name is written.
+fn named_in(name: &str, snapshot: &Snapshot, config_map: &ObjectName) -> (ObjectRef, FieldPath) {
+    let spec = || FieldPath::of(["spec", "acme"]);
+    if let Some((namespace, name)) = name.split_once('/') {
+        return (ObjectRef::new(Kind::Issuer, ObjectName::new(namespace, name)), spec());
+    }
+    let own = snapshot.config_maps.get(config_map).is_some_and(|map| {
+        let by = ObjectRef::new(Kind::ConfigMap, config_map.clone());
+        issuer::parse_map(&by, map, None).issuers.by_name.contains_key(name)
+    });
+    if own {
+        let by = ObjectRef::new(Kind::ConfigMap, config_map.clone());
+        return (by, FieldPath::of([ISSUERS_KEY, "issuers"]).key(name));
+    }
+    (ObjectRef::new(Kind::ClusterIssuer, ObjectName::cluster(name)), spec())
 }
 
 fn named_by(name: &ObjectName, ingress: &Ingress) -> Vec<(ObjectName, Reference)> {
@@ -116,9 +131,13 @@ mod tests {
     #[test]
     fn an_issuer_names_the_secret_of_its_customer() {
         let text = "issuers: {letsencrypt: {externalAccountBinding: {keyID: a, keySecretRef: {name: eab, key: hmac}}}}";
-        let map: ConfigMap = serde_json::from_value(json!({ "data": { "acme": text } })).unwrap();
-        let maps = Arc::new([(ObjectName::new("system", "config"), Arc::new(map))].into());
-        let found: Vec<_> = by_issuers(&maps).into_iter().map(|(name, it)| (name.to_string(), it.keys)).collect();
+        let map: k8s_openapi::api::core::v1::ConfigMap =
+            serde_json::from_value(json!({ "data": { "acme": text } })).unwrap();
+        let name = ObjectName::new("system", "config");
+        let config_maps = Arc::new([(name.clone(), Arc::new(map))].into());
+        let snapshot = Snapshot { config_maps, ..Snapshot::default() };
+        let found: Vec<_> =
+            by_issuers(&snapshot, &name).into_iter().map(|(name, it)| (name.to_string(), it.keys)).collect();
         assert_eq!(found, [("system/eab".to_owned(), Keys::All)]);
     }
 

@@ -43,6 +43,8 @@ pub(super) fn object(object: &mut Object, keys: Keys) {
         | Object::EndpointSlice(_)
         | Object::Ingress(_)
         | Object::IngressClass(_)
+        | Object::ClusterIssuer(_)
+        | Object::Issuer(_)
         | Object::Namespace(_)
         | Object::Secret(_)
         | Object::Service(_) => {}

@@ -177,6 +177,15 @@ impl Watcher {
     async fn failed(&self, place: &mut Place, failure: &Failure) -> Result<Duration, Closed> {
         let mut asked = failure.retry_after();
         match failure.code() {
+            404 if self.source.is_optional() => {
+                // The server does not know the kind: there are none, until it does.
+                let epoch = *self.relist.borrow();
+                place.version = None;
+                self.tell(Change::Begin).await?;
+                self.tell(Change::End { epoch }).await?;
+                self.tell_trouble(place, None).await?;
+                return Ok(self.timing.absent);
+            }
             410 => {
                 place.version = None;
                 let due = place.listed.map(|listed| listed + self.timing.relist_spacing);

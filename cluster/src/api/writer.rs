@@ -531,6 +531,8 @@ fn uid(snapshot: &Snapshot, object: &ObjectRef) -> Option<String> {
         Kind::ConfigMap => &snapshot.config_maps.get(&object.name)?.metadata,
         Kind::Secret => &snapshot.secrets.get(&object.name)?.metadata,
         Kind::IngressClass => &snapshot.ingress_classes.get(&object.name)?.metadata,
+        Kind::Issuer => &snapshot.issuers.get(&object.name)?.metadata,
+        Kind::ClusterIssuer => &snapshot.cluster_issuers.get(&object.name)?.metadata,
         Kind::Node => &snapshot.nodes.get(&object.name)?.metadata,
         Kind::Namespace => &snapshot.namespaces.get(&object.name)?.metadata,
         Kind::EndpointSlice => &snapshot.endpoint_slices.get(&object.name)?.metadata,

@@ -1,18 +1,19 @@
 //! The `acme` section of our `ConfigMap`, read and checked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::{ExternalAccount, Issuer, Issuers, Method, PRESETS, Solver};
+use super::{ExternalAccount, Issuer, Issuers, PRESETS, Solver, Way, read_dns};
 use crate::diagnostic::Problem;
 use crate::legacy::section::{Field, Finding, Findings, Section};
-use crate::object::{FieldPath, ObjectName, ObjectRef};
+use crate::object::{FieldPath, ObjectRef};
 use crate::settings::ISSUERS_KEY;
 use crate::snapshot::{Origin, TextPlace};
 use crate::yaml::{self, Mark, Node};
 
-const TOP: [&str; 2] = ["defaultIssuer", "issuers"];
+const TOP: [&str; 3] = ["clusterResourceNamespace", "defaultIssuer", "issuers"];
 const ISSUER: [&str; 9] = [
     "caBundle",
     "email",
@@ -34,6 +35,17 @@ pub struct Read {
     pub problems: Vec<Problem>,
 }
 
+/// Where an issuer is written, and what it may ask for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    /// The namespace of Secrets that are named without one.
+    pub(super) namespace: &'a str,
+    /// Whether it may name Secrets of other namespaces.
+    pub(super) may_cross: bool,
+    /// Whether it may have programs run.
+    pub(super) may_run: bool,
+}
+
 /// Reads the data key `acme` of a `ConfigMap`; without that key there are no issuers.
 ///
 /// A Secret that is named without a namespace is one beside the `ConfigMap`.
@@ -49,7 +61,8 @@ pub fn parse_map(reference: &ObjectRef, map: &ConfigMap, origin: Option<&dyn Ori
             for fault in document.faults {
                 findings.error(fault.mark, fault.path, fault.message);
             }
-            whole(&document.root, &reference.name.namespace, &mut findings)
+            let source = Source { namespace: &reference.name.namespace, may_cross: true, may_run: true };
+            whole(&document.root, &source, &mut findings)
         }
         Some(Err(fault)) => {
             findings.error(fault.mark, fault.path, fault.message);
@@ -66,16 +79,30 @@ pub fn parse_map(reference: &ObjectRef, map: &ConfigMap, origin: Option<&dyn Ori
     Read { issuers, problems: findings.in_order().into_iter().map(problem).collect() }
 }
 
+/// Reads one issuer from a text of its own, and what is wrong with it.
+pub(super) fn parse_text(name: &str, text: &str, source: &Source<'_>) -> (Option<Issuer>, Vec<Finding>) {
+    let mut findings = Findings::default();
+    let issuer = match yaml::documents(text).into_iter().next() {
+        None => None,
+        Some(Ok(document)) => issuer(name, &Field::top(&document.root), source, &mut findings),
+        Some(Err(fault)) => {
+            findings.error(fault.mark, fault.path, fault.message);
+            None
+        }
+    };
+    (issuer, findings.in_order())
+}
+
 /// The path of a field of the section, as problems name it.
 fn in_section(field: &FieldPath) -> FieldPath {
     field.steps().iter().fold(FieldPath::of([ISSUERS_KEY]), |path, step| path.with(step.clone()))
 }
 
-fn whole(root: &Node, namespace: &str, findings: &mut Findings) -> Issuers {
+fn whole(root: &Node, source: &Source<'_>, findings: &mut Findings) -> Issuers {
     let Some(top) = Section::open(&Field::top(root), &TOP, findings) else { return Issuers::default() };
     let mut by_name = BTreeMap::new();
     for (name, field) in top.field("issuers").entries(findings) {
-        if let Some(issuer) = issuer(name, &field, namespace, findings) {
+        if let Some(issuer) = issuer(name, &field, source, findings) {
             by_name.insert(name.to_owned(), issuer);
         }
     }
@@ -87,10 +114,12 @@ fn whole(root: &Node, namespace: &str, findings: &mut Findings) -> Issuers {
     // The only one there is needs no mention.
     let only = by_name.keys().next().filter(|_| by_name.len() == 1).map(String::as_str);
     let default = named.or(only).filter(|name| by_name.contains_key(*name)).map(str::to_owned);
-    Issuers { by_name, default }
+    let cluster_resource_namespace = top.field("clusterResourceNamespace").text(findings).map(str::to_owned);
+    let own = by_name.keys().cloned().collect();
+    Issuers { by_name, default, cluster_resource_namespace, own }
 }
 
-fn issuer(name: &str, field: &Field<'_>, namespace: &str, findings: &mut Findings) -> Option<Issuer> {
+fn issuer(name: &str, field: &Field<'_>, source: &Source<'_>, findings: &mut Findings) -> Option<Issuer> {
     let mut found = Findings::default();
     let section = Section::open(field, &ISSUER, &mut found);
     let issuer = section.and_then(|section| {
@@ -105,11 +134,11 @@ fn issuer(name: &str, field: &Field<'_>, namespace: &str, findings: &mut Finding
         Some(Issuer {
             server,
             email: email(&section.field("email"), &mut found),
-            external_account: external_account(&section.field("externalAccountBinding"), namespace, &mut found),
+            external_account: external_account(&section.field("externalAccountBinding"), source, &mut found),
             profile: text("profile", &mut found),
             preferred_chain: text("preferredChain", &mut found),
             ca_bundle: ca_bundle(&section.field("caBundle"), &mut found),
-            solvers: solvers(&section.field("solvers"), &mut found),
+            solvers: solvers(&section.field("solvers"), source, &mut found),
         })
     });
     let valid = !found.has_errors();
@@ -165,7 +194,7 @@ fn email(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
     form.then(|| address.to_owned())
 }
 
-fn ca_bundle(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
+pub(super) fn ca_bundle(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
     let text = field.text(findings).filter(|text| !text.is_empty())?;
     let is_pem = text.contains("-----BEGIN CERTIFICATE-----");
     if !is_pem {
@@ -174,7 +203,7 @@ fn ca_bundle(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
     is_pem.then(|| text.to_owned())
 }
 
-fn external_account(field: &Field<'_>, namespace: &str, findings: &mut Findings) -> Option<ExternalAccount> {
+fn external_account(field: &Field<'_>, source: &Source<'_>, findings: &mut Findings) -> Option<ExternalAccount> {
     if field.is_absent() {
         return None;
     }
@@ -186,28 +215,19 @@ fn external_account(field: &Field<'_>, namespace: &str, findings: &mut Findings)
         findings.at(&reference, "keySecretRef is missing; name the Secret that holds the key");
         return None;
     }
-    let secret = Section::open(&reference, &["key", "name", "namespace"], findings)?;
-    let name = secret.field("name").required("name the Secret that holds the key", findings)?;
-    let key = secret.field("key").text(findings).filter(|key| !key.is_empty()).unwrap_or("secret");
-    let namespace = secret.field("namespace").text(findings).filter(|it| !it.is_empty()).unwrap_or(namespace);
-    Some(ExternalAccount { key_id, secret: ObjectName::new(namespace, name), key: key.to_owned() })
+    Some(ExternalAccount { key_id, secret: source.secret(&reference, findings)? })
 }
 
-fn solvers(field: &Field<'_>, findings: &mut Findings) -> Vec<Solver> {
-    let solvers: Vec<Solver> = field.items(findings).iter().filter_map(|item| solver(item, findings)).collect();
+fn solvers(field: &Field<'_>, source: &Source<'_>, findings: &mut Findings) -> Vec<Solver> {
+    let solvers: Vec<Solver> = field.items(findings).iter().filter_map(|item| solver(item, source, findings)).collect();
     if field.is_absent() || solvers.is_empty() {
-        return vec![Solver { dns_names: Vec::new(), dns_zones: Vec::new(), method: Method::Http01 }];
+        return vec![Solver { dns_names: Vec::new(), dns_zones: Vec::new(), way: Way::Http01 }];
     }
     solvers
 }
 
-fn solver(field: &Field<'_>, findings: &mut Findings) -> Option<Solver> {
+fn solver(field: &Field<'_>, source: &Source<'_>, findings: &mut Findings) -> Option<Solver> {
     let section = Section::open(field, &["dns01", "http01", "selector", "tlsalpn01"], findings)?;
-    let dns = section.field("dns01");
-    if !dns.is_absent() {
-        findings.at(&dns, "DNS-01 is not supported yet; use http01 or tlsalpn01");
-        return None;
-    }
     let selector = Section::open(&section.field("selector"), &["dnsNames", "dnsZones", "matchLabels"], findings)?;
     let labels = selector.field("matchLabels");
     if !labels.is_absent() {
@@ -219,21 +239,22 @@ fn solver(field: &Field<'_>, findings: &mut Findings) -> Option<Solver> {
     };
     let (dns_names, dns_zones) = (texts("dnsNames"), texts("dnsZones"));
     // `http01: {ingress: {...}}` is cert-manager's; which Ingress answers is not a question here.
-    let method = match (section.has("http01"), section.has("tlsalpn01")) {
-        (true, false) => Method::Http01,
-        (false, true) => Method::TlsAlpn01,
-        (true, true) | (false, false) => {
-            findings.at(field, "a solver has exactly one of http01 and tlsalpn01, such as {http01: {}}");
+    let way = match (section.has("http01"), section.has("tlsalpn01"), section.has("dns01")) {
+        (true, false, false) => Way::Http01,
+        (false, true, false) => Way::TlsAlpn01,
+        (false, false, true) => Way::Dns01(Arc::new(read_dns::dns01(&section.field("dns01"), source, findings)?)),
+        _ => {
+            findings.at(field, "a solver has exactly one of http01, tlsalpn01 and dns01, such as {http01: {}}");
             return None;
         }
     };
-    Some(Solver { dns_names, dns_zones, method })
+    Some(Solver { dns_names, dns_zones, way })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Kind;
+    use crate::object::{Kind, ObjectName};
 
     fn read(text: &str) -> Read {
         let reference = ObjectRef::new(Kind::ConfigMap, ObjectName::new("metallb-system", "config"));
@@ -247,7 +268,7 @@ mod tests {
         assert_eq!(problems, []);
         let issuer = &issuers.by_name["letsencrypt"];
         assert_eq!((&*issuer.server, issuer.email.as_deref()), (PRESETS[0].1, Some("ops@example.com")));
-        assert_eq!(issuer.methods("any.example.com"), [Method::Http01]);
+        assert_eq!(issuer.ways("any.example.com"), [&Way::Http01]);
         assert_eq!(issuers.default.as_deref(), Some("letsencrypt"));
     }
 
@@ -275,9 +296,37 @@ issuers:
         assert_eq!(issuers.default.as_deref(), Some("corp"));
         assert_eq!((corp.profile.as_deref(), corp.preferred_chain.as_deref()), (Some("shortlived"), Some("Root X")));
         let account = corp.external_account.as_ref().unwrap();
-        assert_eq!((account.secret.to_string(), &*account.key), ("metallb-system/eab".to_owned(), "hmac"));
-        assert_eq!(corp.methods("x.a.example"), [Method::TlsAlpn01]);
+        let secret = &account.secret;
+        assert_eq!((secret.secret.to_string(), &*secret.key), ("metallb-system/eab".to_owned(), "hmac"));
+        assert_eq!(corp.ways("x.a.example"), [&Way::TlsAlpn01]);
         assert_eq!(issuers.by_name["letsencrypt-staging"].server, PRESETS[1].1);
+    }
+
+    #[test]
+    fn every_provider_of_records_is_read_and_names_its_secrets() {
+        let text = "
+issuers:
+  letsencrypt:
+    solvers:
+    - selector: {dnsZones: [a.example]}
+      dns01:
+        cnameStrategy: Follow
+        rfc2136: {nameserver: '192.0.2.53', tsigKeyName: k, tsigAlgorithm: HMACSHA512, tsigSecretSecretRef: {name: tsig}}
+    - {selector: {dnsZones: [b.example]}, dns01: {cloudflare: {apiTokenSecretRef: {name: cf, key: token}}}}
+    - {selector: {dnsZones: [c.example]}, dns01: {cloudflare: {email: me@c.example, apiKeySecretRef: {name: cfk, key: k}}}}
+    - selector: {dnsZones: [d.example]}
+      dns01: {route53: {region: eu-central-1, accessKeyID: AK, secretAccessKeySecretRef: {name: aws, key: s}}}
+    - {selector: {dnsZones: [e.example]}, dns01: {http: {url: 'http://hook:8080/x/', tokenSecretRef: {name: h}}}}
+    - {selector: {dnsZones: [f.example]}, dns01: {exec: {command: [/bin/hook, -v]}}}
+";
+        let Read { issuers, problems } = read(text);
+        assert_eq!(problems, []);
+        let issuer = &issuers.by_name["letsencrypt"];
+        let names: Vec<_> = issuer.secrets().iter().map(|it| it.secret.to_string()).collect();
+        assert_eq!(names, ["tsig", "cf", "cfk", "aws", "h"].map(|name| format!("metallb-system/{name}")));
+        for zone in ["a", "b", "c", "d", "e", "f"] {
+            assert!(issuer.dns(&format!("*.x.{zone}.example")).is_some(), "{zone}");
+        }
     }
 
     #[test]
@@ -291,10 +340,31 @@ issuers:
             ("issuers: {letsencrypt: {skipTLSVerify: true}}", "acme.issuers.letsencrypt.skipTLSVerify", "caBundle"),
             ("issuers: {letsencrypt: {caBundle: x}}", "acme.issuers.letsencrypt.caBundle", "PEM"),
             ("issuers: {letsencrypt: {solvers: [{}]}}", "acme.issuers.letsencrypt.solvers[0]", "exactly one"),
+            ("issuers: {letsencrypt: {solvers: [{dns01: {}}]}}", "acme.issuers.letsencrypt.solvers[0].dns01", "one of"),
             (
-                "issuers: {letsencrypt: {solvers: [{dns01: {x: 1}}]}}",
-                "acme.issuers.letsencrypt.solvers[0].dns01",
-                "DNS-01",
+                "issuers: {letsencrypt: {solvers: [{dns01: {azureDNS: {}}}]}}",
+                "acme.issuers.letsencrypt.solvers[0].dns01.azureDNS",
+                "not supported; use one of",
+            ),
+            (
+                "issuers: {letsencrypt: {solvers: [{dns01: {rfc2136: {nameserver: 'a b'}}}]}}",
+                "acme.issuers.letsencrypt.solvers[0].dns01.rfc2136.nameserver",
+                "not a name server",
+            ),
+            (
+                "issuers: {letsencrypt: {solvers: [{dns01: {cloudflare: {}}}]}}",
+                "acme.issuers.letsencrypt.solvers[0].dns01.cloudflare",
+                "exactly one of apiTokenSecretRef",
+            ),
+            (
+                "issuers: {letsencrypt: {solvers: [{dns01: {route53: {accessKeyID: A}}}]}}",
+                "acme.issuers.letsencrypt.solvers[0].dns01.route53.secretAccessKeySecretRef",
+                "reference to a Secret is missing",
+            ),
+            (
+                "issuers: {letsencrypt: {solvers: [{dns01: {exec: {command: [hook]}}}]}}",
+                "acme.issuers.letsencrypt.solvers[0].dns01.exec.command",
+                "path of a program",
             ),
             (
                 "issuers: {letsencrypt: {externalAccountBinding: {keyID: a}}}",

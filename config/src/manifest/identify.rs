@@ -36,9 +36,8 @@ pub(super) fn identify(node: &Node) -> Result<Identity<'_>, Refusal> {
     if let Some(items) = list(node, kind)? {
         return Ok(items);
     }
-    let (Some(kind), false) = (kind_named(kind), is_foreign(version)) else {
-        return Ok(Identity::Foreign(foreign(node, kind)));
-    };
+    let known = kind_named(kind).filter(|known| known.api_version() == version || !is_foreign(version));
+    let Some(kind) = known else { return Ok(Identity::Foreign(foreign(node, kind))) };
     let name = name(node, kind)?;
     let reference = ObjectRef::new(kind, name);
     if version != kind.api_version() {

@@ -26,6 +26,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use crate::diagnostic::{Place, Problem, Severity};
+use crate::issuer::objects::{ClusterIssuerObject, IssuerObject};
 use crate::object::{FieldPath, Kind, ObjectRef, Step};
 use crate::snapshot::Origin;
 use crate::yaml::{self, DocumentOrigin, Fault, Mark};
@@ -39,10 +40,12 @@ const MAX_PROBLEMS: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each is the Kubernetes kind of that name")]
 pub enum Object {
+    ClusterIssuer(Arc<ClusterIssuerObject>),
     ConfigMap(Arc<ConfigMap>),
     EndpointSlice(Arc<EndpointSlice>),
     Ingress(Arc<Ingress>),
     IngressClass(Arc<IngressClass>),
+    Issuer(Arc<IssuerObject>),
     Namespace(Arc<Namespace>),
     Node(Arc<Node>),
     Secret(Arc<Secret>),

@@ -21,10 +21,12 @@ pub(super) struct Reading {
 
 pub(super) fn read(reference: &ObjectRef, node: &Node) -> Reading {
     match reference.kind {
+        Kind::ClusterIssuer => typed(reference, node, |_, _| {}, Object::ClusterIssuer),
         Kind::ConfigMap => typed(reference, node, validate_core::config_map, Object::ConfigMap),
         Kind::EndpointSlice => typed(reference, node, validate_slice::endpoint_slice, Object::EndpointSlice),
         Kind::Ingress => typed(reference, node, validate_ingress::ingress, Object::Ingress),
         Kind::IngressClass => typed(reference, node, validate_ingress::ingress_class, Object::IngressClass),
+        Kind::Issuer => typed(reference, node, |_, _| {}, Object::Issuer),
         Kind::Namespace => typed(reference, node, |_, _| {}, Object::Namespace),
         Kind::Node => typed(reference, node, |_, _| {}, Object::Node),
         Kind::Secret => typed(reference, node, validate_core::secret, Object::Secret),

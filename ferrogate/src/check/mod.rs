@@ -117,10 +117,12 @@ fn summary(loaded: &Loaded, problems: &[Problem]) -> String {
 
 /// How many objects are valid.
 fn objects(snapshot: &Snapshot) -> usize {
-    snapshot.config_maps.len()
+    snapshot.cluster_issuers.len()
+        + snapshot.config_maps.len()
         + snapshot.endpoint_slices.len()
         + snapshot.ingresses.len()
         + snapshot.ingress_classes.len()
+        + snapshot.issuers.len()
         + snapshot.namespaces.len()
         + snapshot.nodes.len()
         + snapshot.secrets.len()

@@ -57,8 +57,11 @@ impl Source {
         let secret_namespaces = (!args.secret_namespaces.is_empty()).then(|| args.secret_namespaces.clone());
         let (watch_namespace, cache) = (args.watch_namespace.clone(), args.cache.clone());
         // Ingresses and what belongs to them are read only by who serves them.
-        let unread =
-            if parts == "-speaker" { vec![Kind::Ingress, Kind::IngressClass, Kind::Secret] } else { Vec::new() };
+        let unread = if parts == "-speaker" {
+            vec![Kind::ClusterIssuer, Kind::Ingress, Kind::IngressClass, Kind::Issuer, Kind::Secret]
+        } else {
+            Vec::new()
+        };
         let heartbeat_key = heartbeat_key.then(|| ObjectName::new(lease.namespace.clone(), HEARTBEAT_KEY));
         Ok(Self::Api(Box::new(ApiOptions {
             lease,
@@ -116,7 +119,8 @@ pub(super) fn acme(setup: &super::Setup, in_cluster: bool) -> AcmeOptions {
     let named = setup.ingress.as_ref().and_then(|args| args.publish_service.clone());
     // In folder mode this machine is all there is.
     let replicas = in_cluster.then(|| named.unwrap_or_else(|| ObjectName::new(namespace, name)));
-    AcmeOptions { config_map, replicas }
+    let dns_servers = setup.ingress.as_ref().map(|args| args.dns_servers.clone()).unwrap_or_default();
+    AcmeOptions { config_map, replicas, dns_servers }
 }
 
 /// Refuses a folder that cannot be read.

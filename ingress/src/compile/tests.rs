@@ -48,7 +48,7 @@ fn add(snapshot: &mut Snapshot, kind: Kind, name: &str, mut object: Value) {
         Kind::EndpointSlice => insert!(endpoint_slices, EndpointSlice),
         Kind::Secret => insert!(secrets, Secret),
         Kind::Node => insert!(nodes, Node),
-        Kind::ConfigMap | Kind::Namespace => unreachable!("not used here"),
+        Kind::ClusterIssuer | Kind::ConfigMap | Kind::Issuer | Kind::Namespace => unreachable!("not used here"),
     }
 }
 

@@ -55,6 +55,8 @@ pub const RESOURCES: &[Resource] = &[
     Resource::new("", "nodes", "Node").cluster_scoped().with_status(),
     Resource::new("", "secrets", "Secret"),
     Resource::new("", "services", "Service").with_status(),
+    Resource::new("cert-manager.io", "clusterissuers", "ClusterIssuer").cluster_scoped().with_status(),
+    Resource::new("cert-manager.io", "issuers", "Issuer").with_status(),
     Resource::new("coordination.k8s.io", "leases", "Lease"),
     Resource::new("discovery.k8s.io", "endpointslices", "EndpointSlice"),
     Resource::new("events.k8s.io", "events", "Event"),

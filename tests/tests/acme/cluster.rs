@@ -8,7 +8,7 @@ use ferrogate_tests::wait::{PATIENCE, until, within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::scene::{managed, served};
+use crate::scene::{managed, served, stands};
 
 /// An API server, a CA, and builders of replicas that share their ports.
 struct Cluster {
@@ -28,7 +28,8 @@ impl Cluster {
         let more = (1..replicas).map(|_| Builder::cluster(&config).on_ports(http.port(), https.port()));
         let replicas: Vec<Builder> = std::iter::once(first.clone()).chain(more).collect();
         let targets = replicas.iter().map(Builder::ip).collect();
-        let options = Options { targets, http: http.port(), tls: https.port(), slow, bad_nonces: 5, customer: None };
+        let options =
+            Options { targets, http: http.port(), tls: https.port(), slow, bad_nonces: 5, dns: None, customer: None };
         let pebble = Pebble::start(options).await;
         let cluster = Self { server, pebble, replicas, _folder: folder };
         let issuers = format!("issuers:\n{}", cluster.pebble.issuer(""));
@@ -45,8 +46,13 @@ impl Cluster {
 
     /// Has an Ingress ask for a certificate.
     fn ask(&self, name: &str, host: &str, secret: &str) {
+        self.ask_by(name, host, secret, ("cert-manager.io/cluster-issuer", "pebble"));
+    }
+
+    /// Has an Ingress ask for a certificate by this annotation.
+    fn ask_by(&self, name: &str, host: &str, secret: &str, (annotation, issuer): (&str, &str)) {
         self.put(&json!({ "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
-            "metadata": { "name": name, "namespace": "shop", "annotations": { "cert-manager.io/cluster-issuer": "pebble" } },
+            "metadata": { "name": name, "namespace": "shop", "annotations": { annotation: issuer } },
             "spec": { "ingressClassName": "ferrogate", "tls": [{ "hosts": [host], "secretName": secret }],
                 "rules": [{ "host": host, "http": { "paths": [{ "path": "/", "pathType": "Prefix",
                     "backend": { "service": { "name": "web", "port": { "number": 80 } } } }] } }] } }));
@@ -126,6 +132,65 @@ async fn a_secret_of_somebody_else_stays_and_one_of_ours_that_is_deleted_comes_b
     .await;
     assert_eq!(cluster.secret("theirs")["data"], theirs["data"]);
     assert_eq!(cluster.pebble.issued(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuers_of_cert_manager_are_those_of_the_ingresses_that_name_them() {
+    use base64::Engine as _;
+    skip_unless_pebble!();
+    let cluster = Cluster::new(1, false).await;
+    let bundle = base64::engine::general_purpose::STANDARD.encode(cluster.pebble.ca());
+    let issuer = |kind: &str, meta: Value| {
+        json!({ "apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": meta, "spec": { "acme": {
+            "server": cluster.pebble.directory(), "caBundle": bundle, "email": "ops@example.com",
+            "privateKeySecretRef": { "name": "account-key" },
+            "solvers": [{ "http01": { "ingress": { "ingressClassName": "nginx" } } }] } } })
+    };
+    cluster.put(&issuer("ClusterIssuer", json!({ "name": "everybody" })));
+    cluster.put(&issuer("Issuer", json!({ "name": "shop-only", "namespace": "shop" })));
+    cluster.put(&issuer("Issuer", json!({ "name": "foreign", "namespace": "metallb-system" })));
+    for (name, annotation, issuer) in [
+        ("one", "cert-manager.io/cluster-issuer", "everybody"),
+        ("two", "cert-manager.io/issuer", "shop-only"),
+        ("three", "cert-manager.io/issuer", "foreign"),
+    ] {
+        cluster.ask_by(name, &format!("{name}.example.com"), name, (annotation, issuer));
+    }
+    let replicas = cluster.start().await;
+    served(&replicas[0], "one.example.com").await;
+    served(&replicas[0], "two.example.com").await;
+    let annotations = cluster.secret("two")["metadata"]["annotations"].clone();
+    assert_eq!(annotations["cert-manager.io/issuer-name"], "shop-only");
+    assert_eq!(annotations["cert-manager.io/issuer-kind"], "Issuer");
+    let entry = managed(&replicas[0], "three").await;
+    assert!(entry["next_step"].as_str().is_some_and(|it| it.contains("there is no issuer shop/foreign")), "{entry}");
+    assert!(cluster.server.get("Secret", "shop", "account-key").is_err(), "their account key is not ours to write");
+    for secret in ["one", "two"] {
+        stands(&replicas[0], secret, "valid").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cert_manager_has_issued_is_taken_over_only_when_that_is_asked_for() {
+    skip_unless_pebble!();
+    let cluster = Cluster::new(1, false).await;
+    for name in ["left", "taken"] {
+        cluster.ask(name, &format!("{name}.example.com"), name);
+        let theirs = ferrogate_tests::certificate::issue(&[&format!("old-{name}.example.com")]);
+        let text = ferrogate_tests::manifests::tls_secret("shop", name, &theirs);
+        let mut secret: Value = serde_yaml::from_str(&text).unwrap();
+        secret["metadata"]["annotations"] = json!({ "cert-manager.io/certificate-name": name });
+        cluster.put(&secret);
+    }
+    let left = cluster.secret("left")["data"].clone();
+    let mut taken = cluster.server.get("Ingress", "shop", "taken").unwrap();
+    taken["metadata"]["annotations"]["ferrogate.io/take-over-certificate"] = json!("true");
+    cluster.put(&taken);
+    let replicas = cluster.start().await;
+    // It does not hold the host, so it is due at once.
+    served(&replicas[0], "taken.example.com").await;
+    assert_eq!(managed(&replicas[0], "left").await["state"], "refused");
+    assert_eq!(cluster.secret("left")["data"], left);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,7 +114,7 @@ async fn what_the_ca_says_of_a_name_is_shown_and_a_mended_one_is_tried_when_aske
 async fn a_name_that_the_ca_rejects_is_refused_with_its_words() {
     skip_unless_pebble!();
     let scene = Scene::new().await;
-    scene.ask(&Asks { hosts: &["blocked.example.com"], ..Asks::default() });
+    scene.ask(&Asks { hosts: &["blocked.example"], ..Asks::default() });
     let appliance = scene.builder.start().await;
     let entry = failed(&appliance, "shop-tls").await;
     assert!(entry["error"].as_str().unwrap().contains("rejectedIdentifier"), "{entry}");

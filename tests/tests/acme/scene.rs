@@ -85,6 +85,7 @@ impl Scene {
             tls: https.port(),
             slow: false,
             bad_nonces: 5,
+            dns: None,
             customer: None,
         };
         change(&mut options);

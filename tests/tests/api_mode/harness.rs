@@ -57,6 +57,7 @@ impl World {
                 longest_retry: millis(500),
                 read_deadline: millis(2500),
                 relist_spacing: millis(200),
+                absent: millis(100),
                 lease: lease::Timing { term: millis(1500), renew_deadline: millis(1000), retry: millis(100) },
                 ..Timing::default()
             },

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::object::{Kind, ObjectName};
 use ferrogate_tests::api_server::failure::Failure;
 use ferrogate_tests::api_server::faults::{Fault, Match};
 use ferrogate_tests::wait::{throughout, until};
@@ -60,7 +61,7 @@ async fn without_streaming_lists_pages_are_read() {
     world.server.faults().inject(
         on("watch", ""),
         Fault::Refuse(Failure::new(422, "sendInitialEvents is forbidden")),
-        8,
+        Kind::ALL.len(),
     );
     let process = world.watcher().await;
     process.sees("all slices", |snapshot| snapshot.endpoint_slices.len() == 1100 + world.own()).await;
@@ -159,6 +160,27 @@ async fn a_watch_that_falls_silent_is_healed() {
     until("the stale watch", rewatched).await;
     world.put(&service("web"));
     process.sees("the Service", |snapshot| snapshot.services.contains_key(&name("web"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_the_server_does_not_know_keeps_nobody_waiting_and_is_read_once_it_does() {
+    let world = World::new();
+    let unknown = || Fault::Refuse(Failure::new(404, "the server could not find the requested resource"));
+    for verb in ["list", "watch"] {
+        for resource in ["issuers", "clusterissuers"] {
+            world.server.faults().inject(on(verb, resource), unknown(), 2);
+        }
+    }
+    let process = world.watcher().await;
+    let first = process.sees("a snapshot", |_| true).await;
+    assert!(first.problems.is_empty() && first.issuers.is_empty(), "{:?}", first.problems);
+    let issuer = |kind: &str, meta: serde_json::Value| json!({ "apiVersion": "cert-manager.io/v1", "kind": kind, "metadata": meta, "spec": { "acme": { "server": "https://x/" } } });
+    world.put(&issuer("Issuer", json!({ "name": "le", "namespace": "shop" })));
+    world.put(&issuer("ClusterIssuer", json!({ "name": "le" })));
+    let seen = process.sees("both", |snapshot| snapshot.issuers.len() + snapshot.cluster_issuers.len() == 2).await;
+    assert!(seen.cluster_issuers.contains_key(&ObjectName::cluster("le")));
+    world.server.delete("Issuer", "shop", "le").unwrap();
+    process.sees("one", |snapshot| snapshot.issuers.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,8 +163,15 @@ async fn uses(role: Role) -> BTreeSet<Access> {
 /// Who issues certificates to the ingress.
 async fn ca(role: Role, http: SocketAddr) -> Option<Pebble> {
     let IpAddr::V4(ip) = http.ip() else { return None };
-    let options =
-        Options { targets: vec![ip], http: http.port(), tls: http.port(), slow: false, bad_nonces: 5, customer: None };
+    let options = Options {
+        targets: vec![ip],
+        http: http.port(),
+        tls: http.port(),
+        slow: false,
+        bad_nonces: 5,
+        dns: None,
+        customer: None,
+    };
     if role == Role::Ingress { Some(Pebble::start(options).await) } else { None }
 }
 
