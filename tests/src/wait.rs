@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a machine that does other things beside; only a test that fails takes as long.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 /// How often a condition is looked at.
 const PERIOD: Duration = Duration::from_millis(10);
 

@@ -20,7 +20,7 @@ use ferrogate_tests::switch::{Switch, node_address};
 use ferrogate_tests::wait::until;
 use serde_json::{Value, json};
 
-use crate::harness::{World, pools, service};
+use crate::harness::{World, pools, service, slice};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 100);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
@@ -88,6 +88,17 @@ impl Scene {
         .await
     }
 
+    /// Waits until all nodes name this one as the owner, it answers alone, and says so.
+    async fn owned_by(&self, node: usize) {
+        until("the owner", async || match self.settled(&[0, 1, 2]).await {
+            owner if owner == node => Ok(()),
+            owner => Err(owner),
+        })
+        .await;
+        assert_eq!(claimants(&self.switch.client, VIP), [self.mac(node)].into());
+        self.told(node).await;
+    }
+
     /// The hardware address of a node.
     fn mac(&self, node: usize) -> [u8; 6] {
         self.switch.nodes[node].enter(|| ferrogate_tests::netns::Wire::open().mac())
@@ -119,6 +130,22 @@ impl Scene {
 
 fn others(node: usize) -> Vec<usize> {
     (0..NODES).filter(|at| *at != node).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_policy_local_is_announced_where_its_endpoint_is_and_follows_it() {
+    skip_unless_root!();
+    let scene = Scene::start().await;
+    let mut local = service("web");
+    local["spec"]["externalTrafficPolicy"] = json!("Local");
+    scene.world.put(&local);
+    scene.world.assigned(1).await;
+    for node in [1, 2, 0] {
+        let mut endpoints = slice("web-1", "web");
+        endpoints["endpoints"][0]["nodeName"] = json!(name(node));
+        scene.world.put(&endpoints);
+        scene.owned_by(node).await;
+    }
 }
 
 /// What must not be lost: the address of a Service, whoever dies, whether or not there is an API server to be told.

@@ -83,7 +83,11 @@ impl World {
 
     /// Starts a process that plans as the speaker does.
     pub(crate) async fn speaker(&self, identity: &str) -> Process {
-        let process = self.process(identity).await;
+        self.speaker_with(self.options(identity)).await
+    }
+
+    pub(crate) async fn speaker_with(&self, options: ApiOptions) -> Process {
+        let process = self.process_with(options).await;
         let mut snapshots = process.cluster.snapshots.clone();
         let reports = process.cluster.reports.speaker.clone();
         tokio::spawn(async move {

@@ -76,7 +76,7 @@ async fn nobody_gets_an_address_before_all_that_were_given_are_known() {
     let slowly = Fault::Delay(Duration::from_millis(500));
     world.server.faults().inject(Match { verb: "list", resource: "services" }, slowly, 8);
     let process = world.speaker("a").await;
-    until("all to be told", async || {
+    within(PATIENCE * 9, "all to be told", async || {
         let all = world.server.all("Service");
         let told = all.iter().filter(|it| it["status"]["conditions"][0]["type"] == "ferrogate.io/Assigned").count();
         let holds = |it: &&serde_json::Value| !it["status"]["loadBalancer"]["ingress"][0].is_null();
