@@ -60,7 +60,7 @@ pub struct Event {
 }
 
 /// Reasons of what only the node knows that it happens on.
-const LOCAL: [&str; 2] = ["nodeAssigned", "AddressConflict"];
+const LOCAL: [&str; 3] = ["nodeAssigned", "AddressConflict", "NotHeard"];
 
 impl Event {
     /// Whether this node tells it, whoever leads: no other can know it.

@@ -27,6 +27,8 @@ pub const PORT: u16 = 7947;
 pub const MAX_OWNED: usize = 2000;
 /// Most peers that one datagram says it hears.
 pub const MAX_HEARD: usize = 64;
+/// Most findings that one datagram tells.
+pub const MAX_FINDINGS: usize = 16;
 /// The longest datagram.
 pub const MAX_LEN: usize = 65_507;
 /// Most wishes that one datagram tells.
@@ -70,6 +72,8 @@ pub struct Beat {
     pub silent: Vec<u64>,
     /// What it says of VIPs that move.
     pub moves: Moves,
+    /// VIPs of others that it asked the LAN for and did not find where they should be, at most [`MAX_FINDINGS`].
+    pub findings: Vec<Finding>,
 }
 
 /// The state of a member.
@@ -132,6 +136,15 @@ pub struct Claim {
     pub vip: IpAddr,
     /// Higher than that of every owner before.
     pub epoch: u64,
+}
+
+/// What came of asking the LAN for a VIP that another member owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// Who answered that does not own it; `None` when nobody answered.
+    pub answered_by: Option<[u8; 6]>,
 }
 
 /// Why a datagram was refused.
@@ -262,6 +275,11 @@ fn write(beat: &Beat, out: &mut Vec<u8>) {
         out.push(u8::try_from(node.len()).expect("at most 253"));
         out.extend(node);
     });
+    list(out, &beat.findings, MAX_FINDINGS, |finding, out| {
+        address(finding.vip, out);
+        out.push(finding.answered_by.is_some().into());
+        out.extend(finding.answered_by.iter().flatten());
+    });
 }
 
 /// How many VIPs fit that are lingered for: a member that gives up many owns few.
@@ -330,8 +348,14 @@ impl Reader<'_> {
             disowned: self.list(64, Self::address)?,
             silent: self.list(16, Self::u64)?,
             moves: Moves::default(),
+            findings: Vec::new(),
         };
         beat.moves = self.moves(beat.owned.as_ref().map_or(0, Vec::len))?;
+        beat.findings = self.list(MAX_FINDINGS, |it| {
+            let vip = it.address()?;
+            let answered_by = if it.bool()? { Some(it.array()?) } else { None };
+            Some(Finding { vip, answered_by })
+        })?;
         Some(beat)
     }
 

@@ -15,11 +15,13 @@ fn beats() -> impl Strategy<Value = Beat> {
         prop::collection::vec(any::<IpAddr>(), 0..9),
         prop::collection::vec(any::<u64>(), 0..16),
         moves(),
+        prop::collection::vec((any::<IpAddr>(), any::<Option<[u8; 6]>>()), 0..MAX_FINDINGS),
     );
-    (start, lists).prop_map(|(start, (macs, heard, owned, unable, disowned, silent, moves))| {
+    (start, lists).prop_map(|(start, (macs, heard, owned, unable, disowned, silent, moves, findings))| {
         let (node, boot, seq, interval, misses, flags, generation) = start;
         let flags = Flags::of(flags).expect("six flags");
         let node = node.into();
+        let findings = findings.into_iter().map(|(vip, answered_by)| Finding { vip, answered_by }).collect();
         Beat {
             node,
             boot,
@@ -35,6 +37,7 @@ fn beats() -> impl Strategy<Value = Beat> {
             disowned,
             silent,
             moves,
+            findings,
         }
     })
 }
@@ -99,6 +102,7 @@ fn the_longest_beat_fits_a_datagram() {
             lingering: vec![claim.vip; 3000],
             wishes: vec![Wish { vip: claim.vip, stamp: 1, node: Some("n".repeat(253).into()) }; 99],
         },
+        findings: vec![Finding { vip: claim.vip, answered_by: Some([1; 6]) }; 99],
         ..Beat::default()
     };
     let sealed = keys("k").seal(&beat);

@@ -23,6 +23,7 @@ pub mod echo;
 pub mod election;
 pub mod filter;
 pub mod forward;
+pub mod hearing;
 pub mod heartbeat;
 pub mod io;
 mod limiter;

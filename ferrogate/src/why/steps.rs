@@ -181,12 +181,16 @@ fn reason(entry: &VipEntry) -> String {
 /// What others on the LAN, or the kernel of this node, do against it.
 fn heard(name: &ObjectName, entry: &VipEntry, known: Known<'_>) -> Vec<Step> {
     let this = ObjectRef::new(Kind::Service, name.clone());
-    let told = known.events.iter().filter(|event| event.object == this && HEARD.contains(&event.reason));
+    let node = ObjectRef::new(Kind::Node, ObjectName::cluster(known.node));
+    let is_about = |event: &&Event| event.object == this || event.object == node;
+    let told = known.events.iter().filter(is_about).filter(|event| HEARD.contains(&event.reason));
     let trapped =
         known.problems.iter().filter(|problem| problem.object.as_ref().is_some_and(|it| it.kind == Kind::Node));
     let trapped = trapped.filter(|_| entry.state == VipState::Announcing);
     let texts: Vec<&str> =
         told.map(|event| event.message.as_str()).chain(trapped.map(|problem| problem.message.as_str())).collect();
+    // What is told of a node is an event and a problem.
+    let texts: std::collections::BTreeSet<&str> = texts.into_iter().collect();
     if texts.is_empty() {
         let text = "nobody else on the LAN claims it, as far as was heard; the settings of this node do not hide it";
         return vec![step("heard", State::Ok, text)];

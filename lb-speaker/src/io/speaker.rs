@@ -30,6 +30,7 @@ use super::{Company, Delivery, Peers, SpeakerError, SpeakerOptions, SpeakerPorts
 use crate::announcer::DEFEND_INTERVAL;
 use crate::arp::{MacAddr, ZERO};
 use crate::forward::{self, Obstacle};
+use crate::hearing;
 use crate::heartbeat::Keyring;
 use crate::link::{self, Link};
 use crate::members::{View, World};
@@ -294,7 +295,7 @@ impl Speaker {
         let targets = if *self.ports.leader.borrow() { probation.targets } else { BTreeMap::new() };
         let mac = |index: u32| self.found.iter().find(|link| link.index == index).map(|link| link.mac);
         let targets = targets.into_iter().filter_map(|(index, ips)| Some((index, (mac(index)?, ips)))).collect();
-        let of_members: Vec<MacAddr> = self.members.borrow().macs.iter().copied().map(MacAddr::from).collect();
+        let of_members: Vec<MacAddr> = self.members.borrow().macs.keys().copied().map(MacAddr::from).collect();
         let ours = self.found.iter().map(|link| link.mac).filter(|mac| *mac != ZERO).chain(of_members).collect();
         self.prober.ask(Inquiry { targets, ours });
     }
@@ -592,6 +593,11 @@ impl Speaker {
         report.problems.extend(self.traps(layout));
         report.problems.extend(self.snapshot.as_deref().and_then(moves::excluded));
         report.problems.extend(moves::stranded(&self.plan, &self.members.borrow(), &self.options.node));
+        let members = Arc::clone(&self.members.borrow());
+        if let Some(message) = hearing::of_node(&self.options.node, &members) {
+            let node = ObjectRef::new(Kind::Node, ObjectName::cluster(self.options.node.as_str()));
+            self.warn(&mut report, node, "NotHeard", message);
+        }
         let mut assigned = BTreeSet::new();
         for (service, ip) in self.on_air(layout) {
             let object = ObjectRef::new(Kind::Service, service.clone());
@@ -599,18 +605,25 @@ impl Speaker {
                 let message = format!("announcing from node {:?} with protocol \"layer2\"", self.options.node);
                 report.events.push(Event { object: object.clone(), severity: None, reason: "nodeAssigned", message });
             }
+            let at = self.announced_from(ip, layout);
+            for message in hearing::of_vip(ip, &self.options.node, &at, &members) {
+                self.warn(&mut report, object.clone(), "NotHeard", message);
+            }
             if let Some((mac, _)) = self.rivals.get(&ip) {
-                let at = self.announced_from(ip, layout);
                 let message = format!(
                     "{mac} also claims {ip}, which this node announces{at}; find that device and change its address"
                 );
-                let severity = Some(Severity::Warning);
-                let problem = Problem::warning(object.clone(), FieldPath::root(), &message);
-                report.problems.push(self.snapshot.as_ref().map_or(problem.clone(), |it| it.placed(problem)));
-                report.events.push(Event { object, severity, reason: "AddressConflict", message });
+                self.warn(&mut report, object, "AddressConflict", message);
             }
         }
         report
+    }
+
+    /// Adds a problem and the event that tells it.
+    fn warn(&self, report: &mut Report, object: ObjectRef, reason: &'static str, message: String) {
+        let problem = Problem::warning(object.clone(), FieldPath::root(), &message);
+        report.problems.push(self.snapshot.as_ref().map_or(problem.clone(), |it| it.placed(problem)));
+        report.events.push(Event { object, severity: Some(Severity::Warning), reason, message });
     }
 }
 

@@ -117,6 +117,7 @@ impl Members {
             disowned,
             silent: self.silent.keys().copied().take(16).collect(),
             moves,
+            findings: self.tests.findings(),
         }
     }
 }

@@ -26,6 +26,8 @@ impl Members {
             self.evaluate(now);
             self.survey(now);
             self.mind_moves(now);
+            self.test(now);
+            self.note_echoes();
             self.send_all();
         }
         if now >= self.next_beat {

@@ -43,6 +43,7 @@ mod claiming;
 mod judging;
 pub mod moving;
 mod peer;
+pub mod testing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -51,7 +52,8 @@ use std::time::{Duration, Instant};
 
 use self::moving::Moving;
 use self::peer::{Peer, Standing};
-use crate::heartbeat::{Beat, id};
+use self::testing::Tests;
+use crate::heartbeat::{Beat, Finding, id};
 
 /// How much longer each rank waits before it claims.
 pub const RANK_DELAY: Duration = Duration::from_millis(15);
@@ -155,8 +157,8 @@ pub struct View {
     pub alive: BTreeSet<Arc<str>>,
     /// Those that we hear and that do not hear us.
     pub one_way: BTreeSet<Arc<str>>,
-    /// The hardware addresses that the others answer from.
-    pub macs: BTreeSet<[u8; 6]>,
+    /// The hardware addresses that the others answer from, and whose they are.
+    pub macs: BTreeMap<[u8; 6], Arc<str>>,
     /// Whether this member has listened for long enough to claim anything.
     pub joined: bool,
     /// Whether it hands everything over.
@@ -171,6 +173,12 @@ pub struct View {
     pub stranded: BTreeSet<IpAddr>,
     /// Who still serves connections of the VIPs that this member owns, so that their packets are sent on.
     pub sent_on: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
+    /// The members that have not heard this one for three seconds, though it hears them.
+    pub deaf_to_us: BTreeSet<Arc<str>>,
+    /// The members that ask the LAN for the VIPs of this one.
+    pub testers: BTreeSet<Arc<str>>,
+    /// What they say of VIPs that this member owns and that they do not find with it.
+    pub complaints: BTreeMap<IpAddr, BTreeMap<Arc<str>, Finding>>,
 }
 
 /// Something to do.
@@ -236,6 +244,7 @@ pub struct Members {
     promised: Option<Instant>,
     silent: BTreeMap<u64, Instant>,
     fast: BTreeMap<Arc<str>, u8>,
+    tests: Tests,
     out: VecDeque<Action>,
     revision: u64,
     /// Rounds of fast beats.
@@ -273,6 +282,7 @@ impl Members {
             promised: None,
             silent: BTreeMap::new(),
             fast: BTreeMap::new(),
+            tests: Tests::default(),
             out: VecDeque::new(),
             revision: 0,
             calls: 0,
@@ -327,7 +337,7 @@ impl Members {
             owners: owners.into_iter().map(|(vip, (_, name))| (vip, name)).collect(),
             alive: alive.chain([Arc::clone(&self.me)]).collect(),
             one_way: self.one_way().map(Arc::from).collect(),
-            macs: self.macs().collect(),
+            macs: self.named_macs(),
             joined: self.joined,
             leaving: self.leaving,
             isolated: self.isolated,
@@ -335,6 +345,9 @@ impl Members {
             wishes: self.moving.wishes(),
             stranded: self.moving.stranded(self.now),
             sent_on: BTreeMap::new(),
+            deaf_to_us: self.deaf_to_us(),
+            testers: self.neighbours(),
+            complaints: self.complaints(),
         }
     }
 
@@ -347,6 +360,11 @@ impl Members {
     /// The hardware addresses that peers answer ARP from.
     pub fn macs(&self) -> impl Iterator<Item = [u8; 6]> {
         self.peers.values().filter(|peer| peer.is_alive()).flat_map(|peer| peer.beat.macs.iter().copied())
+    }
+
+    fn named_macs(&self) -> BTreeMap<[u8; 6], Arc<str>> {
+        let alive = self.peers.iter().filter(|(_, peer)| peer.is_alive());
+        alive.flat_map(|(name, peer)| peer.beat.macs.iter().map(|mac| (*mac, Arc::clone(name)))).collect()
     }
 
     /// Whether a beat is so old that its sender's address is not to be believed either.
@@ -433,6 +451,7 @@ impl Members {
 
     /// Notes that somebody answered for `vip` by ARP, from hardware address `mac`.
     pub fn on_answer(&mut self, vip: IpAddr, mac: [u8; 6], now: Instant) {
+        self.tests.on_answer(vip, mac, self.peers.get(self.tests.owner(vip)));
         let patience = self.profile.patience();
         for peer in self.peers.values_mut() {
             let answered =

@@ -19,6 +19,8 @@ pub(super) struct Peer {
     pub(super) interval: Duration,
     /// When it last said that it hears us.
     pub(super) echoed: Option<Instant>,
+    /// Seconds since then, while we hear it.
+    pub(super) unechoed: u32,
     pub(super) owned: BTreeMap<IpAddr, u64>,
     /// The VIPs that it still serves connections of.
     pub(super) lingering: BTreeSet<IpAddr>,
@@ -49,6 +51,7 @@ impl Peer {
             audible_until: now,
             interval: SLOW,
             echoed: None,
+            unechoed: 0,
             owned: BTreeMap::new(),
             lingering: BTreeSet::new(),
             standing: Standing::Alive,
@@ -84,7 +87,9 @@ impl Peer {
         if beat.interval != 0 {
             self.interval = Duration::from_millis(beat.interval.into());
         }
-        let mut changed = unable_before != beat.unable || self.beat.moves.offered != beat.moves.offered;
+        let mut changed = unable_before != beat.unable
+            || self.beat.moves.offered != beat.moves.offered
+            || self.beat.findings != beat.findings;
         if let Some(owned) = &beat.owned {
             let owned = owned.iter().map(|claim| (claim.vip, claim.epoch)).collect();
             let lingering = beat.moves.lingering.iter().copied().collect();

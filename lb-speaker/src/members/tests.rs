@@ -1,6 +1,7 @@
 //! A network of members in simulated time, one millisecond a step: every choice comes from the seed, which a failure
 //! names.
 
+mod heard;
 mod moves;
 
 use super::*;
@@ -39,6 +40,15 @@ struct Net {
     loss: u64,
     gateway: bool,
     sent: u64,
+    /// Who answers for a VIP when that is asked for: as it should be, nobody, or a stranger too.
+    lan: Lan,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lan {
+    Fine,
+    Silent(IpAddr),
+    Doubled(IpAddr, [u8; 6]),
 }
 
 impl Net {
@@ -54,6 +64,7 @@ impl Net {
             loss: 0,
             gateway: false,
             sent: 0,
+            lan: Lan::Fine,
         };
         for at in 0..count {
             let name: Arc<str> = format!("n{at}").into();
@@ -156,7 +167,13 @@ impl Net {
                     }
                 }
             }
+            Action::Ask(vip) if self.lan == Lan::Silent(vip) => {}
             Action::Ask(vip) => {
+                if let Lan::Doubled(doubled, mac) = self.lan
+                    && doubled == vip
+                {
+                    self.nodes[from].inbox.push((self.ms + 1, Mail::Answer(vip, mac)));
+                }
                 for at in self.owners(vip) {
                     if at != from && self.open[from][at] && self.below(1000) >= self.loss {
                         self.post(at, from, Mail::Answer(vip, mac(at)));
