@@ -21,12 +21,13 @@ pub mod outbox;
 mod thread;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use config::report::Report;
 use config::snapshot::Snapshot;
 use tokio::sync::{oneshot, watch};
 
-pub use api::{Access, ApiError, ApiOptions, Mode, Timing, WriteBudget};
+pub use api::{Access, ApiError, ApiOptions, Letterbox, Mode, Timing, WriteBudget};
 pub use dir::{DirError, DirOptions, StateError};
 pub use load::{Loaded, load};
 pub use metrics::ClusterMetrics;
@@ -62,7 +63,21 @@ pub struct Cluster {
     pub leadership: watch::Receiver<Leadership>,
     /// The secret that speakers sign heartbeats with; `None` until it was found, and for ever where nobody asked for it.
     pub heartbeat_key: watch::Receiver<Option<Arc<str>>>,
+    /// When the API server answered anything last; `None` before, and for ever without one.
+    pub answered: watch::Receiver<Option<Instant>>,
+    /// What the speakers of all nodes write to each other by way of the API server.
+    pub letters: Letters,
     stopped: oneshot::Receiver<()>,
+}
+
+/// What the speakers of all nodes write to each other by way of the API server; what is in a letter is their business.
+/// Nobody else's arrive where nobody asked for a [`Letterbox`].
+#[derive(Debug)]
+pub struct Letters {
+    /// The newest of this node; each that is sent here is shown to the others, and theirs are fetched.
+    pub outgoing: watch::Sender<Arc<[u8]>>,
+    /// Those of the others, as they were when ours was shown last.
+    pub incoming: watch::Receiver<Arc<Vec<Arc<[u8]>>>>,
 }
 
 impl Default for Reports {

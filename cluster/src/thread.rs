@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use config::report::Report;
 use config::snapshot::Snapshot;
@@ -11,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
-use crate::{Cluster, Leadership, Reports};
+use crate::{Cluster, Leadership, Letters, Reports};
 
 /// The other ends of a [`Cluster`].
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub(crate) struct Outputs {
     pub(crate) leadership: watch::Sender<Leadership>,
     /// Where the secret of heartbeats goes.
     pub(crate) heartbeat_key: watch::Sender<Option<Arc<str>>>,
+    /// When the API server answered last.
+    pub(crate) answered: watch::Sender<Option<Instant>>,
+    /// The letter to show to the speakers of other nodes; empty while there is none.
+    pub(crate) outgoing: watch::Receiver<Arc<[u8]>>,
+    /// Where theirs go.
+    pub(crate) incoming: watch::Sender<Arc<Vec<Arc<[u8]>>>>,
 }
 
 /// What the domains report: speaker, ingress, certificates.
@@ -43,11 +50,16 @@ where
     let (snapshots, snapshots_out) = watch::channel(None);
     let (leadership, leadership_out) = watch::channel(Leadership::Follower);
     let (heartbeat_key, heartbeat_key_out) = watch::channel(None);
+    let (answered, answered_out) = watch::channel(None);
+    let (outgoing_in, outgoing) = watch::channel(Arc::default());
+    let (incoming, incoming_out) = watch::channel(Arc::default());
     let reports = Reports::default();
     let inputs = [&reports.speaker, &reports.ingress, &reports.acme].map(watch::Sender::subscribe);
     let (opened, has_opened) = oneshot::channel();
     let (running, stopped) = oneshot::channel::<()>();
-    let opening = move || open(Outputs { snapshots, leadership, heartbeat_key }, inputs);
+    let opening = move || {
+        open(Outputs { snapshots, leadership, heartbeat_key, answered, outgoing, incoming }, inputs)
+    };
     let body = move || {
         // Dropped when the thread ends, however it ends.
         let _running = running;
@@ -60,7 +72,8 @@ where
     std::thread::Builder::new().name("cluster".into()).spawn(body).map_err(failed)?;
     has_opened.await.unwrap_or_else(|_| Err(failed(io::Error::other("it ended at once"))))?;
     let (snapshots, leadership, heartbeat_key) = (snapshots_out, leadership_out, heartbeat_key_out);
-    Ok(Cluster { snapshots, reports, leadership, heartbeat_key, stopped })
+    let (letters, answered) = (Letters { outgoing: outgoing_in, incoming: incoming_out }, answered_out);
+    Ok(Cluster { snapshots, reports, leadership, heartbeat_key, answered, letters, stopped })
 }
 
 fn runtime() -> io::Result<Runtime> {

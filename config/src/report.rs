@@ -60,7 +60,7 @@ pub struct Event {
 }
 
 /// Reasons of what only the node knows that it happens on.
-const LOCAL: [&str; 3] = ["nodeAssigned", "AddressConflict", "NotHeard"];
+const LOCAL: [&str; 4] = ["nodeAssigned", "AddressConflict", "NotHeard", "HeartbeatPathBroken"];
 
 impl Event {
     /// Whether this node tells it, whoever leads: no other can know it.

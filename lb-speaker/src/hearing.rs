@@ -3,6 +3,7 @@
 //! | what others tell in their heartbeats            | what is said                                             |
 //! |-------------------------------------------------|----------------------------------------------------------|
 //! | none of them hears ours, and we hear theirs     | nobody hears this node: of the node                      |
+//! | they are there and we do not hear theirs        | whose heartbeats are blocked: of the node                |
 //! | some do not hear ours                           | these do not hear this node: of the node                 |
 //! | a VIP of ours is not answered when they ask ARP | nobody, or these, get an answer: of the Service          |
 //! | somebody else answers for it                    | which node's kernel, or which strange device: the same   |
@@ -12,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::arp::MacAddr;
 use crate::members::View;
@@ -34,6 +36,21 @@ pub fn of_node(node: &str, view: &View) -> Option<String> {
         format!(
             "the heartbeats of node {node} do not reach {}, whose heartbeats reach it; look for a firewall between them",
             listed(deaf)
+        )
+    })
+}
+
+/// That heartbeats of others do not arrive though they are there; `patience` is how soon they were missed otherwise.
+#[must_use]
+pub fn of_others(node: &str, view: &View, port: u16, patience: Duration) -> Option<String> {
+    let blocked = &view.blocked;
+    (!blocked.is_empty()).then(|| {
+        format!(
+            "node {node} does not hear the heartbeats of {}, though they are there, as ARP or letters by way of the API \
+             server tell: let UDP port {port} pass between them; until then a failure is noticed after seconds instead of \
+             {} ms",
+            listed(blocked),
+            patience.as_millis()
         )
     })
 }
@@ -148,6 +165,15 @@ mod tests {
             assert_eq!(said.len(), expected.len(), "{said:?}");
             assert!(said.iter().zip(&expected).all(|(it, start)| it.starts_with(start)), "{said:?}");
         }
+    }
+
+    #[test]
+    fn whose_heartbeats_are_blocked_is_said_with_the_port() {
+        let view = View { blocked: names(&["b", "c"]), ..View::default() };
+        let said = of_others("a", &view, 7947, Duration::from_millis(100)).unwrap();
+        assert!(said.starts_with("node a does not hear the heartbeats of nodes b and c"), "{said}");
+        assert!(said.contains("UDP port 7947") && said.ends_with("instead of 100 ms"), "{said}");
+        assert_eq!(of_others("a", &View::default(), 7947, Duration::ZERO), None);
     }
 
     #[test]

@@ -127,6 +127,8 @@ pub struct Heard {
     pub seq: u64,
     /// Whether it flaps, so that it shall not take VIPs from others.
     pub held: bool,
+    /// Whether its beats come by letter only: see [`crate::members::letters`].
+    pub by_letter: bool,
 }
 
 /// A VIP and how often it has changed hands.
@@ -255,6 +257,7 @@ fn write(beat: &Beat, out: &mut Vec<u8>) {
         out.extend(heard.boot.to_be_bytes());
         out.extend(heard.seq.to_be_bytes());
         out.push(heard.held.into());
+        out.push(heard.by_letter.into());
     });
     out.push(beat.owned.is_some().into());
     list(out, beat.owned.as_deref().unwrap_or_default(), MAX_OWNED, |claim, out| {
@@ -334,7 +337,8 @@ impl Reader<'_> {
             generation: self.u64()?,
             macs: self.list(16, Self::array)?,
             heard: self.list(MAX_HEARD, |it| {
-                Some(Heard { id: it.u64()?, boot: it.u64()?, seq: it.u64()?, held: it.bool()? })
+                let (id, boot, seq) = (it.u64()?, it.u64()?, it.u64()?);
+                Some(Heard { id, boot, seq, held: it.bool()?, by_letter: it.bool()? })
             })?,
             owned: {
                 let present = self.bool()?;

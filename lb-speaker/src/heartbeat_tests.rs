@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn beats() -> impl Strategy<Value = Beat> {
-    let echo = (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>());
-    let echo = echo.prop_map(|(id, boot, seq, held)| Heard { id, boot, seq, held });
+    let echo = (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>());
+    let echo = echo.prop_map(|(id, boot, seq, held, by_letter)| Heard { id, boot, seq, held, by_letter });
     let claim = (any::<IpAddr>(), any::<u64>()).prop_map(|(vip, epoch)| Claim { vip, epoch });
     let start = ("[a-z0-9.-]{1,253}", any::<u64>(), any::<u64>(), any::<u16>(), any::<u8>(), 0_u8..64, any::<u64>());
     let lists = (
@@ -92,7 +92,7 @@ fn the_longest_beat_fits_a_datagram() {
     let beat = Beat {
         node: "n".repeat(253).into(),
         macs: vec![[0; 6]; 99],
-        heard: vec![Heard { id: 1, boot: 1, seq: 1, held: true }; 99],
+        heard: vec![Heard { id: 1, boot: 1, seq: 1, held: true, by_letter: true }; 99],
         owned: Some(vec![claim; 3000]),
         unable: vec![claim.vip; 300],
         disowned: vec![claim.vip; 300],

@@ -14,6 +14,7 @@ const BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0
 pub struct MemberMetrics {
     alive: IntGauge,
     one_way: IntGauge,
+    blocked: IntGauge,
     owned: IntGauge,
     isolated: IntGauge,
     lingering: IntGauge,
@@ -27,6 +28,8 @@ pub struct MemberMetrics {
     losses: IntCounter,
     takeover_seconds: Histogram,
     last_takeover: Gauge,
+    /// Letters written.
+    pub letters: IntCounter,
     /// Beats sent, one for each address.
     pub sent: IntCounter,
     /// Beats that could not be sent.
@@ -64,6 +67,14 @@ impl MemberMetrics {
         Ok(Arc::new(Self {
             alive: gauge("ferrogate_speaker_members", "Speakers that are alive, this one among them.")?,
             one_way: gauge("ferrogate_speaker_members_one_way", "Speakers that are heard and do not hear this one.")?,
+            blocked: gauge(
+                "ferrogate_speaker_members_blocked",
+                "Speakers that are there by ARP or letter while their heartbeats do not arrive.",
+            )?,
+            letters: counter(
+                "ferrogate_speaker_letters_total",
+                "Letters to other speakers by way of the API server, written where heartbeats do not arrive.",
+            )?,
             owned: gauge("ferrogate_speaker_owned_vips", "VIPs that this speaker answers for.")?,
             isolated: gauge(
                 "ferrogate_speaker_isolated",
@@ -104,6 +115,7 @@ impl MemberMetrics {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.alive.set(count(view.alive.len()));
         self.one_way.set(count(view.one_way.len()));
+        self.blocked.set(count(view.blocked.len()));
         self.owned.set(count(view.owned.len()));
         self.isolated.set(view.isolated.into());
         self.lingering.set(count(view.lingering.len()));

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use config::pool::Protocol;
 use config::snapshot::Snapshot;
+use k8s_openapi::api::core::v1::Node;
 
 use crate::candidates::Candidates;
 use crate::members::{Eligible, World};
@@ -29,7 +30,8 @@ pub fn world(snapshot: &Snapshot, plan: &Plan, layout: &Layout) -> World {
     let fails = |vip: &&IpAddr| !matches!(layout.verdicts.get(*vip), Some(Ok(_)));
     let unable: BTreeSet<IpAddr> = vips.keys().filter(fails).copied().collect();
     let saved = snapshot.saved.is_some();
-    World { vips, unable, generation: snapshot.generation, stale: (saved, false), ..World::default() }
+    let (generation, unready) = (snapshot.generation, unready(snapshot));
+    World { vips, unable, generation, unready, stale: (saved, false), ..World::default() }
 }
 
 /// Every VIP that is announced by ARP or NDP, and who may own it.
@@ -49,6 +51,16 @@ fn vips(snapshot: &Snapshot, plan: &Plan) -> BTreeMap<IpAddr, Eligible> {
     vips
 }
 
+/// The nodes that are down, as far as the API knows: those that are not ready.
+fn unready(snapshot: &Snapshot) -> BTreeSet<Arc<str>> {
+    let is_unready = |node: &&Arc<Node>| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+        conditions.into_iter().any(|it| it.type_ == "Ready" && it.status != "True")
+    };
+    let unready = snapshot.nodes.values().filter(is_unready);
+    unready.filter_map(|node| node.metadata.name.as_deref()).map(Arc::from).collect()
+}
+
 /// The addresses of every node within the cluster.
 #[must_use]
 pub fn node_addresses(snapshot: &Snapshot) -> BTreeMap<Arc<str>, Vec<IpAddr>> {
@@ -64,7 +76,7 @@ pub fn node_addresses(snapshot: &Snapshot) -> BTreeMap<Arc<str>, Vec<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use config::object::ObjectName;
-    use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeStatus, Service};
+    use k8s_openapi::api::core::v1::{NodeAddress, NodeCondition, NodeStatus, Service};
 
     use super::*;
     use crate::plan::Planned;
@@ -98,6 +110,23 @@ mod tests {
         let world = world(&snapshot, &plan, &layout);
         assert_eq!(world.vips.keys().copied().collect::<Vec<_>>(), [fine, down]);
         assert_eq!(world.unable, [down].into());
+    }
+
+    #[test]
+    fn a_node_is_down_when_its_condition_says_so() {
+        let node = |name: &str, ready: Option<&str>| {
+            let mut node = Node::default();
+            node.metadata.name = Some(name.to_owned());
+            let condition = |status: &str| {
+                let (type_, status) = ("Ready".to_owned(), status.to_owned());
+                vec![NodeCondition { type_, status, ..NodeCondition::default() }]
+            };
+            node.status = Some(NodeStatus { conditions: ready.map(condition), ..NodeStatus::default() });
+            (ObjectName::new("", name), Arc::new(node))
+        };
+        let nodes = [node("a", Some("True")), node("b", Some("False")), node("c", Some("Unknown")), node("d", None)];
+        let snapshot = Snapshot { nodes: Arc::new(nodes.into()), ..Snapshot::default() };
+        assert_eq!(unready(&snapshot), ["b", "c"].map(Arc::from).into());
     }
 
     #[test]

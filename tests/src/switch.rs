@@ -31,6 +31,8 @@ pub enum Cut {
     Loss(u8),
     /// Everything but UDP of this port passes.
     Udp(u16),
+    /// ARP from the node about this address is lost, as where a switch inspects ARP.
+    Arp(Ipv4Addr),
     /// It is on the other half of the switch from now on.
     OtherHalf,
 }
@@ -88,6 +90,38 @@ impl Switch {
         }
     }
 
+    /// Plugs every node into a second switch, `eth1`, which no cut concerns.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn add_second(&self) {
+        let hub = |arguments: &str| drop(self.hub.ip(arguments).expect("a second switch can be made"));
+        hub("link add br1 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
+        hub("link set br1 up");
+        for (at, namespace) in self.nodes.iter().enumerate() {
+            hub(&format!("link add q{at} type veth peer name eth1 netns {}", namespace.name()));
+            hub(&format!("link set q{at} master br1 up"));
+            let inside = |arguments: &str| drop(namespace.ip(arguments).expect("a second cable can be plugged in"));
+            inside(&format!("addr add {}/24 dev eth1", second_address(at)));
+            inside("link set eth1 up");
+        }
+    }
+
+    /// Makes the interface of a node anew, as a driver that is loaded again does: the same name, another number and
+    /// hardware address. It is gone for as long as `between` takes.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub async fn replace(&self, node: usize, between: impl Future<Output = ()>) {
+        let (name, port) = (self.nodes[node].name(), node + 1);
+        self.hub.ip(&format!("link del p{port}")).expect("an interface can be removed");
+        between.await;
+        self.hub.ip(&format!("link add p{port} type veth peer name eth0 netns {name}")).expect("it can be made");
+        self.hub.ip(&format!("link set p{port} master br0 up")).expect("it can be plugged in");
+        self.nodes[node].ip(&format!("addr add {}/24 dev eth0", node_address(node))).expect("it has an address");
+        self.nodes[node].ip("link set eth0 up").expect("it can be put up");
+    }
+
     /// Undoes what was cut.
     ///
     /// # Panics
@@ -115,6 +149,7 @@ impl Switch {
                     let lost = format!("numgen random mod 100 < {percent} drop");
                     vec![format!("{from} {lost}"), format!("{to} {lost}")]
                 }
+                Cut::Arp(ip) => vec![format!("{from} arp saddr ip {ip} drop")],
                 Cut::Udp(port) => {
                     let udp = format!("ether type ip udp dport {port} drop");
                     vec![format!("{from} {udp}"), format!("{to} {udp}")]
@@ -140,6 +175,12 @@ impl Switch {
         let output = nft.wait_with_output().expect("nft ends");
         assert!(output.status.success(), "{}\n{table}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// The address of the node of this number on the second switch.
+#[must_use]
+pub fn second_address(node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 79, 0, 11 + u8::try_from(node).expect("a few nodes"))
 }
 
 /// The address of the node of this number.

@@ -18,6 +18,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder};
 
@@ -105,15 +106,20 @@ pub(super) struct Connection {
     current: Mutex<(Client, Instant)>,
     cluster: String,
     metrics: Arc<ClusterMetrics>,
+    answered: watch::Sender<Option<Instant>>,
 }
 
 impl Connection {
-    /// Reads the configuration; asks the server nothing yet.
-    pub(super) async fn open(access: Access, metrics: Arc<ClusterMetrics>) -> Result<Self, ApiError> {
+    /// Reads the configuration; asks the server nothing yet. Tells `answered` when it did.
+    pub(super) async fn open(
+        access: Access,
+        metrics: Arc<ClusterMetrics>,
+        answered: watch::Sender<Option<Instant>>,
+    ) -> Result<Self, ApiError> {
         // Whoever came first has chosen the same one: there is only one in this program.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (client, cluster) = connect(&access).await?;
-        Ok(Self { access, current: Mutex::new((client, Instant::now())), cluster, metrics })
+        Ok(Self { access, current: Mutex::new((client, Instant::now())), cluster, metrics, answered })
     }
 
     /// What counts what happens.
@@ -132,6 +138,10 @@ impl Connection {
         let answer = self.client().send(request.map(Body::from)).await;
         self.metrics.asked(verb, &resource, answer.as_ref().ok().map(|answer| answer.status().as_u16()));
         let answer = answer.map_err(|error| Failure::Unreachable(cause(&error)))?;
+        // A gateway before a server that is away answers too.
+        if !answer.status().is_server_error() {
+            self.answered.send_replace(Some(Instant::now()));
+        }
         if answer.status().is_success() {
             return Ok(answer);
         }

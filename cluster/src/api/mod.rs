@@ -18,6 +18,7 @@ mod disk;
 mod events;
 mod kinds;
 mod lease;
+mod letters;
 mod mirror;
 mod named;
 mod plan;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Cluster, ClusterMetrics, thread};
 pub use connection::Access;
+pub use letters::Letterbox;
 use connection::Connection;
 use kinds::{Applied, Keys, Source, TLS};
 use task::Task;
@@ -61,6 +63,8 @@ pub struct ApiOptions {
     pub cache: Option<PathBuf>,
     /// The Secret that speakers sign heartbeats with, made when there is none; `None` does without.
     pub heartbeat_key: Option<ObjectName>,
+    /// Where letters are exchanged with the speakers of other nodes; `None` for nowhere.
+    pub letterbox: Option<Letterbox>,
     /// Kinds that nobody here has a use for: they are not even asked for.
     pub unread: Vec<Kind>,
     /// The Lease that decides which process writes.
@@ -195,6 +199,7 @@ impl ApiOptions {
             watch_namespace: None,
             cache: None,
             heartbeat_key: None,
+            letterbox: None,
             unread: Vec::new(),
             lease,
             identity,
@@ -256,8 +261,9 @@ impl Cluster {
     /// The first snapshot follows when everything that may be read was read once. An API server that is away is no
     /// error: it is waited for.
     pub async fn api(options: ApiOptions, shutdown: CancellationToken) -> Result<Self, ApiError> {
-        let open = async move |outputs, inputs| {
-            let connection = Arc::new(Connection::open(options.access.clone(), Arc::clone(&options.metrics)).await?);
+        let open = async move |outputs: thread::Outputs, inputs| {
+            let (access, metrics) = (options.access.clone(), Arc::clone(&options.metrics));
+            let connection = Arc::new(Connection::open(access, metrics, outputs.answered.clone()).await?);
             Ok(Task::new(options, connection, outputs, inputs, shutdown).run())
         };
         thread::start(open, ApiError::Thread).await

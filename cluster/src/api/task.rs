@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::disk::Disk;
 use super::kinds::Source;
 use super::lease::Candidate;
+use super::letters::Postman;
 use super::mirror::Mirror;
 use super::named::{Named, Scope};
 use super::sayings::Sayings;
@@ -110,6 +111,11 @@ impl Task {
             let (connection, cache, stop) = (Arc::clone(&connection), options.cache.clone(), shutdown.clone());
             let found = outputs.heartbeat_key.clone();
             tokio::spawn(SharedSecret { connection, name, cache, found, stop }.run());
+        }
+        if let Some(letterbox) = options.letterbox {
+            let (connection, stop) = (Arc::clone(&connection), shutdown.clone());
+            let (outgoing, incoming) = (outputs.outgoing.clone(), outputs.incoming.clone());
+            tokio::spawn(Postman::new(connection, letterbox, outgoing, incoming, stop).run());
         }
         let disk = options.cache.map(|folder| {
             Disk::open(folder, connection.cluster(), options.config_map.clone(), options.timing, Instant::now())

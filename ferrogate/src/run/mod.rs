@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub(crate) use self::error::RunError;
-use self::options::Source;
+use self::options::{Needs, Source};
 use crate::admin::{self, View};
 use crate::cli::{self, IngressArgs, ProcessArgs, SourceArgs, SpeakerArgs};
 use crate::keys::{self, KeyError};
@@ -86,7 +86,8 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     let company = setup.speaker.as_ref().map(|args| &args.company);
     let key_file = company.and_then(|company| company.heartbeat_key_file.clone());
     let key = key_file.as_deref().map(keys::read).transpose()?;
-    let source = Source::of(&setup.source, setup.parts(), &node, company.is_some() && key.is_none())?;
+    let needs = Needs { heartbeat_key: company.is_some() && key.is_none(), letters: company.is_some() };
+    let source = Source::of(&setup.source, setup.parts(), &node, needs)?;
     let in_cluster = source.is_cluster();
     if key.is_none() && !in_cluster && company.is_some_and(|company| !company.peers.is_empty()) {
         return Err(KeyError::Missing.into());
@@ -245,6 +246,9 @@ impl Wiring {
             leader: is_leader(self.cluster.leadership.clone()),
             member_metrics: MemberMetrics::register(registry)?,
             keys: self.heartbeat_keys.clone(),
+            answered: self.cluster.answered.clone(),
+            post: self.cluster.letters.outgoing.clone(),
+            mail: self.cluster.letters.incoming.clone(),
             ready: self.readiness.part("speaker"),
             moves: incoming,
             leave: self.stages.drain.clone(),

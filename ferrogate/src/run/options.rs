@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::{fmt, fs};
 
 use acme::io::AcmeOptions;
-use cluster::{Access, ApiOptions, Cluster, ClusterMetrics, DirOptions};
+use cluster::{Access, ApiOptions, Cluster, ClusterMetrics, DirOptions, Letterbox};
 use config::object::{Kind, ObjectName};
 use config::settings::PUBLISH_SERVICE;
 use ingress::access;
@@ -26,6 +26,9 @@ use crate::defaults;
 /// The Secret that heartbeats are signed with.
 const HEARTBEAT_KEY: &str = "ferrogate-heartbeat";
 
+/// The Lease by which speakers reach each other where heartbeats are blocked.
+const LETTERBOX: &str = "ferrogate-members";
+
 /// Where objects come from.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
@@ -35,11 +38,20 @@ pub(super) enum Source {
     Api(Box<ApiOptions>),
 }
 
+/// What a speaker needs of its source beside objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// The secret that heartbeats are signed with.
+    pub(super) heartbeat_key: bool,
+    /// A way to other speakers beside heartbeats.
+    pub(super) letters: bool,
+}
+
 impl Source {
     /// What the flags say; refuses folders that cannot be used.
     ///
-    /// `heartbeat_key` asks for the Secret that heartbeats are signed with. Processes that run the same parts share a Lease: one without a speaker could write no address.
-    pub(super) fn of(args: &SourceArgs, parts: &str, node: &str, heartbeat_key: bool) -> Result<Self, RunError> {
+    /// Processes that run the same parts share a Lease: one without a speaker could write no address.
+    pub(super) fn of(args: &SourceArgs, parts: &str, node: &str, needs: Needs) -> Result<Self, RunError> {
         let config_map = ObjectName::new(args.config_namespace.as_str(), args.config_name.as_str());
         let access = match (&args.manifests, &args.kubeconfig) {
             (Some(manifests), _) => {
@@ -62,7 +74,9 @@ impl Source {
         } else {
             Vec::new()
         };
-        let heartbeat_key = heartbeat_key.then(|| ObjectName::new(lease.namespace.clone(), HEARTBEAT_KEY));
+        let heartbeat_key = needs.heartbeat_key.then(|| ObjectName::new(lease.namespace.clone(), HEARTBEAT_KEY));
+        let letterbox = || Letterbox { lease: ObjectName::new(lease.namespace.clone(), LETTERBOX), node: node.into() };
+        let letterbox = needs.letters.then(letterbox);
         Ok(Self::Api(Box::new(ApiOptions {
             lease,
             secret_namespaces,
@@ -70,6 +84,7 @@ impl Source {
             cache,
             unread,
             heartbeat_key,
+            letterbox,
             ..options
         })))
     }

@@ -48,6 +48,8 @@ pub(super) enum Told {
     Lines(Vec<Line>),
     /// What beats are signed with.
     Keys(Keyring),
+    /// What others wrote by way of the API server.
+    Letters(Arc<Vec<Arc<[u8]>>>),
     /// Whom to ask whether we hear anything.
     Gateway(Option<IpAddr>),
     /// What an operator wants of a VIP: which node shall have it, `None` for whichever comes first.
@@ -86,6 +88,7 @@ impl Heartbeats {
         identity: Identity,
         announce: Remote,
         forwarder: Option<Forwarder>,
+        post: watch::Sender<Arc<[u8]>>,
         metrics: Arc<MemberMetrics>,
     ) -> io::Result<(Self, watch::Receiver<Arc<View>>)> {
         let mail = identity.port.map(Mail::open).transpose()?;
@@ -94,7 +97,7 @@ impl Heartbeats {
         let waker = Waker::new()?;
         let bell = waker.try_clone()?;
         let thread = std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
-            Loop::new(identity, mail, announce, forwarder, metrics, show, bell).run(&inbox);
+            Loop::new(identity, mail, announce, forwarder, post, metrics, show, bell).run(&inbox);
         })?;
         Ok((Self { orders, waker, thread: Some(thread) }, view))
     }
@@ -135,6 +138,7 @@ struct Loop {
     on: Vec<(forward::Line, BTreeSet<IpAddr>)>,
     /// Who serves connections of our VIPs that are sent on.
     sent_on: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
+    post: watch::Sender<Arc<[u8]>>,
     friends: Vec<[u8; 6]>,
     show: watch::Sender<Arc<View>>,
     shown: Option<u64>,
@@ -149,6 +153,7 @@ impl Loop {
         mail: Option<Mail>,
         announce: Remote,
         forwarder: Option<Forwarder>,
+        post: watch::Sender<Arc<[u8]>>,
         metrics: Arc<MemberMetrics>,
         show: watch::Sender<Arc<View>>,
         bell: Waker,
@@ -167,6 +172,7 @@ impl Loop {
             forwarder,
             on: Vec::new(),
             sent_on: BTreeMap::new(),
+            post,
             friends: Vec::new(),
             show,
             shown: None,
@@ -219,6 +225,7 @@ impl Loop {
                     self.keys = Some(keys);
                     self.begin(now);
                 }
+                Ok(Told::Letters(letters)) => letters.iter().for_each(|letter| self.take_letter(letter, now)),
                 Ok(Told::Gateway(gateway)) => self.gateway = gateway,
                 Ok(Told::Move(vip, node, answer)) => {
                     let wished = self
@@ -260,6 +267,14 @@ impl Loop {
         members.set_hand_over(self.identity.linger, self.forwarder.is_some());
         members.set_world(self.world.clone(), now);
         self.members = Some(members);
+    }
+
+    /// One that is not signed with our key is nobody's.
+    fn take_letter(&mut self, letter: &[u8], now: Instant) {
+        let beat = self.keys.as_ref().and_then(|keys| keys.open(letter).ok());
+        if let Some((beat, members)) = beat.zip(self.members.as_mut()) {
+            members.on_letter(beat, now);
+        }
     }
 
     fn set_lines(&mut self, lines: &[Line]) {
@@ -316,6 +331,12 @@ impl Loop {
             }
             match action {
                 Action::Send(to, beat) => self.send(to.as_deref(), &beat),
+                Action::Post(beat) => {
+                    if let Some(keys) = &self.keys {
+                        self.metrics.letters.inc();
+                        self.post.send_replace(keys.seal(&beat).into());
+                    }
+                }
                 Action::Ask(vip) => self.asker.ask(vip),
                 Action::AskGateway => self.gateway.into_iter().for_each(|gateway| self.asker.ask(gateway)),
                 Action::Gain(vip) => gained.push(vip),

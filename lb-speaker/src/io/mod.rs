@@ -36,7 +36,7 @@ mod sysctl;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::report::{Report, VipEntry};
 use config::snapshot::Snapshot;
@@ -134,6 +134,12 @@ pub struct SpeakerPorts {
     pub keys: watch::Receiver<Option<Arc<str>>>,
     /// What operators want of VIPs.
     pub moves: mpsc::Receiver<MoveOrder>,
+    /// When the API server answered last; `None` before it did, and for ever where there is none.
+    pub answered: watch::Receiver<Option<Instant>>,
+    /// Where letters to the speakers of other nodes go.
+    pub post: watch::Sender<Arc<[u8]>>,
+    /// Their letters.
+    pub mail: watch::Receiver<Arc<Vec<Arc<[u8]>>>>,
     /// Asks to hand every VIP over to other members.
     pub leave: CancellationToken,
     /// Told once they have them, or nobody could take them.

@@ -46,6 +46,10 @@ use crate::world;
 
 /// How often it is looked whether anybody is still connected.
 const GLANCE: std::time::Duration = std::time::Duration::from_millis(250);
+/// When the view of the API is so old that others rank before us.
+const STALE: std::time::Duration = std::time::Duration::from_secs(30);
+/// When it is so old that others take over from us, if theirs is not.
+const OUTDATED: std::time::Duration = std::time::Duration::from_mins(10);
 /// How long others may take to take over, at least.
 const LEAVING: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -92,6 +96,10 @@ pub(super) struct Speaker {
     missing: BTreeSet<String>,
     /// Whether a socket could not be opened, which may work later.
     retry: bool,
+    /// When we were started.
+    started: Instant,
+    /// How old the members were told our view of the API is.
+    stale: (bool, bool),
 }
 
 /// How far handing over has come.
@@ -120,6 +128,7 @@ enum Woken {
     Notice(Notice),
     Members,
     Keys,
+    Mail,
     Leave,
     Left,
     Timer,
@@ -143,7 +152,8 @@ impl Speaker {
         let identity = Identity { node: options.node.as_str().into(), profile, port, linger };
         let (forwarder, obstacle) = forwarder(company);
         let announce = responder.remote().map_err(SpeakerError::Thread)?;
-        let (heartbeats, members) = Heartbeats::start(identity, announce, forwarder, Arc::clone(&ports.member_metrics))
+        let (post, metrics) = (ports.post.clone(), Arc::clone(&ports.member_metrics));
+        let (heartbeats, members) = Heartbeats::start(identity, announce, forwarder, post, metrics)
             .map_err(|source| SpeakerError::Heartbeats { port: company.port, source })?;
         let no_socket = PacketSocket::permitted().err().map(|error| explain(&error));
         if let Some(why) = &no_socket {
@@ -179,6 +189,8 @@ impl Speaker {
             rivals: BTreeMap::new(),
             missing: BTreeSet::new(),
             retry: false,
+            started: Instant::now(),
+            stale: (false, false),
         })
     }
 
@@ -208,6 +220,7 @@ impl Speaker {
                     self.heartbeats.tell(Told::Move(order.vip, order.node, order.answer));
                     continue;
                 }
+                Ok(()) = self.ports.mail.changed() => Woken::Mail,
                 () = leaving.over() => Woken::Left,
                 _ = timer.tick() => Woken::Timer,
             };
@@ -224,6 +237,11 @@ impl Speaker {
                 }
                 Woken::Keys => {
                     self.take_keys();
+                    continue;
+                }
+                Woken::Mail => {
+                    let letters = Arc::clone(&self.ports.mail.borrow_and_update());
+                    self.heartbeats.tell(Told::Letters(letters));
                     continue;
                 }
                 Woken::Leave => {
@@ -345,7 +363,7 @@ impl Speaker {
         self.rivals.retain(|_, (_, heard)| heard.elapsed() < 2 * DEFEND_INTERVAL);
         let lost = std::mem::take(&mut self.lost);
         self.open.retain(|index| !lost.contains(index));
-        let retry = self.retry || !lost.is_empty();
+        let retry = self.retry || !lost.is_empty() || self.stale != self.staleness();
         rivals != self.rivals.len() || retry || self.deliverer.as_ref().is_some_and(Deliverer::is_busy)
     }
 
@@ -410,10 +428,23 @@ impl Speaker {
         let lines = self.lines();
         let world = world::world(snapshot, &self.plan, &self.layout);
         self.preferred = world.vips.iter().filter_map(|(vip, it)| Some((*vip, it.preferred.clone()?))).collect();
+        let stale = self.staleness();
+        if stale != self.stale {
+            tracing::warn!(stale = stale.0, outdated = stale.1, "the API server's answers came or ceased to come");
+            self.stale = stale;
+        }
         let macs = lines.iter().map(|line| line.mac.octets()).collect();
         self.heartbeats.tell(Told::Peers(peers));
         self.heartbeats.tell(Told::Lines(lines));
-        self.heartbeats.tell(Told::World(Box::new(World { macs, configured, ..world })));
+        self.heartbeats.tell(Told::World(Box::new(World { macs, configured, stale, ..world })));
+    }
+
+    /// Whether our view of the API is older than [`STALE`], and than [`OUTDATED`]; what was read from disk is.
+    fn staleness(&self) -> (bool, bool) {
+        let saved = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.saved.is_some());
+        let answered = *self.ports.answered.borrow();
+        let age = answered.or(saved.then_some(self.started)).map(|at| at.elapsed()).unwrap_or_default();
+        (saved || age > STALE, age > OUTDATED)
     }
 
     /// The interfaces that VIPs are announced on.
@@ -594,9 +625,11 @@ impl Speaker {
         report.problems.extend(self.snapshot.as_deref().and_then(moves::excluded));
         report.problems.extend(moves::stranded(&self.plan, &self.members.borrow(), &self.options.node));
         let members = Arc::clone(&self.members.borrow());
-        if let Some(message) = hearing::of_node(&self.options.node, &members) {
-            let node = ObjectRef::new(Kind::Node, ObjectName::cluster(self.options.node.as_str()));
-            self.warn(&mut report, node, "NotHeard", message);
+        let (node, company) = (self.options.node.as_str(), &self.options.company);
+        let not_heard = hearing::of_node(node, &members).map(|message| ("NotHeard", message));
+        let blocked = hearing::of_others(node, &members, company.port, company.profile.patience());
+        for (reason, message) in not_heard.into_iter().chain(blocked.map(|message| ("HeartbeatPathBroken", message))) {
+            self.warn(&mut report, ObjectRef::new(Kind::Node, ObjectName::cluster(node)), reason, message);
         }
         let mut assigned = BTreeSet::new();
         for (service, ip) in self.on_air(layout) {

@@ -85,18 +85,13 @@ impl Members {
 
     pub(super) fn beat(&mut self, interval: u16, all: bool) -> Beat {
         self.seq += 1;
-        let now_held = |peer: &Peer| peer.held_until.is_some_and(|until| until > peer.heard);
         let heard = self.peers.iter().filter(|(_, peer)| peer.is_audible(self.now));
         let heard: Vec<(&Arc<str>, &Peer)> = heard.collect();
         // More than one datagram holds are told in turn.
         let skip =
             if heard.len() > MAX_HEARD { usize::try_from(self.seq).unwrap_or(0) * MAX_HEARD % heard.len() } else { 0 };
-        let heard = heard.iter().cycle().skip(skip).take(heard.len().min(MAX_HEARD)).map(|(name, peer)| Heard {
-            id: id(name),
-            boot: peer.beat.boot,
-            seq: peer.beat.seq,
-            held: now_held(peer),
-        });
+        let heard = heard.iter().cycle().skip(skip).take(heard.len().min(MAX_HEARD));
+        let heard: Vec<Heard> = heard.map(|(name, peer)| self.echo(name, peer)).collect();
         let (warming, forwards) = (self.now < self.started + WARM_UP, self.moving.forwards());
         let (stale, outdated) = self.world.stale;
         let disowned = self.peers.values().flat_map(|peer| peer.owned.keys());
@@ -111,7 +106,7 @@ impl Members {
             flags: Flags { leaving: self.leaving, joining: !self.joined, warming, stale, outdated, forwards },
             generation: self.world.generation,
             macs: self.world.macs.clone(),
-            heard: heard.collect(),
+            heard,
             owned: all.then(|| self.mine.iter().map(|(vip, epoch)| Claim { vip: *vip, epoch: *epoch }).collect()),
             unable: self.world.unable.iter().copied().collect(),
             disowned,

@@ -7,32 +7,36 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::peer::{Peer, Standing};
-use super::{Action, Eligible, Members, PREEMPT_INTERVAL, RANK_DELAY, SURVEYED, WARM_UP};
+use super::{Action, Eligible, Members, PREEMPT_INTERVAL, RANK_DELAY, SURVEYED, UNHEARD_DELAY, WARM_UP};
 use crate::election;
 use crate::heartbeat::MAX_OWNED;
 
 impl Members {
     /// Of two owners the one with the higher epoch stays, or the better ranked.
     pub(super) fn yield_to(&mut self, name: &Arc<str>, now: Instant) {
-        let Some(peer) = self.peers.get(name).filter(|peer| peer.is_alive()) else { return };
-        let contested: Vec<(IpAddr, u64)> = peer
-            .owned
-            .iter()
-            .filter(|(vip, _)| self.mine.contains_key(vip))
-            .map(|(vip, epoch)| (*vip, *epoch))
-            .collect();
-        for (vip, epoch) in contested {
-            let ours = self.mine[&vip];
-            let ranked = election::ranking(vip, &[&*self.me, &**name]);
-            if epoch > ours || (epoch == ours && ranked[0] == &**name) {
-                self.lose(vip);
-                // Somebody had reason to take it: it is not to be taken back before that has proved to be over.
-                self.started = self.started.max(now);
-            } else {
-                self.out.push_back(Action::Refresh(vip));
-            }
-            self.changed(now);
+        for (vip, epoch) in self.contested(name) {
+            self.settle(vip, epoch, name, now);
         }
+    }
+
+    /// What both of us say we own, with the other's epoch.
+    pub(super) fn contested(&self, name: &Arc<str>) -> Vec<(IpAddr, u64)> {
+        let Some(peer) = self.peers.get(name).filter(|peer| peer.is_alive()) else { return Vec::new() };
+        let both = peer.owned.iter().filter(|(vip, _)| self.mine.contains_key(vip));
+        both.map(|(vip, epoch)| (*vip, *epoch)).collect()
+    }
+
+    pub(super) fn settle(&mut self, vip: IpAddr, epoch: u64, name: &Arc<str>, now: Instant) {
+        let Some(ours) = self.mine.get(&vip).copied() else { return };
+        let ranked = election::ranking(vip, &[&*self.me, &**name]);
+        if epoch > ours || (epoch == ours && ranked[0] == &**name) {
+            self.lose(vip);
+            // Somebody had reason to take it: it is not to be taken back before that has proved to be over.
+            self.started = self.started.max(now);
+        } else {
+            self.out.push_back(Action::Refresh(vip));
+        }
+        self.changed(now);
     }
 
     /// Decides for every VIP without an owner, or whose owner leaves, whether and when we claim it.
@@ -53,7 +57,11 @@ impl Members {
             }
             self.wanted.remove(&vip);
             match self.rank(vip, false) {
-                Some(rank) => self.schedule(vip, now + RANK_DELAY * rank, now),
+                Some(rank) => {
+                    let is_first = self.epochs.get(&vip).is_none_or(|epoch| *epoch == 0);
+                    let unheard = if is_first { self.unheard_before(vip).min(5) } else { 0 };
+                    self.schedule(vip, now + RANK_DELAY * rank + UNHEARD_DELAY * unheard, now);
+                }
                 None => drop(self.pending.remove(&vip)),
             }
         }
@@ -112,7 +120,8 @@ impl Members {
         }
         let (_, owner) = self.foreign_owner(vip)?;
         let flags = owner.beat.flags;
-        let untouchable = flags.leaving || (flags.stale && !flags.outdated);
+        let is_far = owner.by_letter || owner.echoed_by_letter;
+        let untouchable = flags.leaving || (flags.stale && !flags.outdated) || is_far;
         let ours = !untouchable && self.rank(vip, true) == Some(0);
         ours.then(|| self.preempted.map_or(now, |at| now.max(at + PREEMPT_INTERVAL)))
     }
@@ -224,9 +233,10 @@ impl Members {
                 && !(preempt && flags.warming && !peer.owned.contains_key(&vip))
         };
         let preferred = self.moving.wish(vip).or(eligible.preferred.as_deref());
-        let key = |name: &str, stale: bool| (stale, Some(name) != preferred, election::score(vip, name));
-        let ours = key(&self.me, self.world.stale.0);
-        let before = self.peers.iter().filter(fit).filter(|(name, peer)| key(name, peer.beat.flags.stale) < ours);
+        let key = |name: &str, stale: bool, far: bool| (stale, far, Some(name) != preferred, election::score(vip, name));
+        let ours = key(&self.me, self.world.stale.0, self.is_remote());
+        let theirs = |name: &str, peer: &Peer| key(name, peer.beat.flags.stale, peer.by_letter);
+        let before = self.peers.iter().filter(fit).filter(|(name, peer)| theirs(name, peer) < ours);
         u32::try_from(before.count()).ok()
     }
 }

@@ -28,6 +28,7 @@ impl Members {
             self.mind_moves(now);
             self.test(now);
             self.note_echoes();
+            self.write(now);
             self.send_all();
         }
         if now >= self.next_beat {
@@ -137,16 +138,20 @@ impl Members {
 
     /// Whether no peer is heard, so that the gateway has to tell whether that is our own fault.
     pub(super) fn is_deaf(&self) -> bool {
-        self.world.gateway && !self.peers.is_empty() && !self.peers.values().any(Peer::is_alive)
+        self.world.gateway && !self.peers.is_empty() && !self.peers.values().any(|peer| peer.is_alive() && !peer.by_letter)
     }
 
-    /// Whether a configured member has never been heard, so that a VIP may have an owner that we do not hear.
+    /// Whether a configured member has never been heard, or by letter only, so that a VIP may have an owner that we do not
+    /// hear.
     pub(super) fn misses_somebody(&self) -> bool {
-        self.world.configured.iter().any(|name| *name != self.me && !self.peers.contains_key(name))
+        self.relies_on_letters() || self.world.configured.iter().any(|name| *name != self.me && !self.peers.contains_key(name))
     }
 
     /// Whether its last owner was asked already.
     pub(super) fn was_lost_just_now(&self, vip: IpAddr, now: Instant) -> bool {
+        if self.relies_on_letters() {
+            return false;
+        }
         let lost = |peer: &Peer| peer.standing == Standing::Lost && peer.owned.contains_key(&vip);
         self.peers.values().any(|peer| lost(peer) && now.saturating_duration_since(peer.heard) < FORGET)
     }

@@ -31,6 +31,7 @@
 //! | view of the API is stale           | ranks behind fresh members; obeys a fresh one that disowns a VIP         |
 //! | started anew                       | asks everybody and listens before it claims                              |
 //! | only member                        | claims at once                                                           |
+//! | heartbeats are blocked for long    | members write letters by way of the API server: [`letters`]              |
 //!
 //! Everybody beats fast with its [`NEIGHBOURS`] on a ring of all members, if either owns a VIP, and once a second to
 //! all; who finds a neighbour silent tells the others, who then ask for themselves. So traffic does not grow with the
@@ -41,6 +42,7 @@
 mod beating;
 mod claiming;
 mod judging;
+pub mod letters;
 pub mod moving;
 mod peer;
 pub mod testing;
@@ -50,6 +52,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::letters::Letters;
 use self::moving::Moving;
 use self::peer::{Peer, Standing};
 use self::testing::Tests;
@@ -57,6 +60,8 @@ use crate::heartbeat::{Beat, Finding, id};
 
 /// How much longer each rank waits before it claims.
 pub const RANK_DELAY: Duration = Duration::from_millis(15);
+/// How much longer a VIP that had no owner yet waits for each better ranked member that was not heard of.
+pub const UNHEARD_DELAY: Duration = Duration::from_millis(50);
 /// Least time between two VIPs taken from a living owner.
 pub const PREEMPT_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a member must have run before it takes a VIP from a living owner.
@@ -135,6 +140,8 @@ pub struct World {
     pub gateway: bool,
     /// Members that are configured, whether or not they run; empty when that is not known.
     pub configured: BTreeSet<Arc<str>>,
+    /// Those of them whose nodes are known to be down.
+    pub unready: BTreeSet<Arc<str>>,
 }
 
 /// Who may own a VIP.
@@ -173,6 +180,8 @@ pub struct View {
     pub stranded: BTreeSet<IpAddr>,
     /// Who still serves connections of the VIPs that this member owns, so that their packets are sent on.
     pub sent_on: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
+    /// The members that are there, by their letters or by ARP, and whose heartbeats do not arrive.
+    pub blocked: BTreeSet<Arc<str>>,
     /// The members that have not heard this one for three seconds, though it hears them.
     pub deaf_to_us: BTreeSet<Arc<str>>,
     /// The members that ask the LAN for the VIPs of this one.
@@ -186,6 +195,8 @@ pub struct View {
 pub enum Action {
     /// Send this to one member, or to everybody.
     Send(Option<Arc<str>>, Box<Beat>),
+    /// Show this to all members by way of the API server, if there is one; see [`letters`].
+    Post(Box<Beat>),
     /// Ask by ARP or NDP who has this VIP.
     Ask(IpAddr),
     /// Ask the gateway whether we hear at all; [`Members::on_gateway`] takes the answer.
@@ -245,6 +256,7 @@ pub struct Members {
     silent: BTreeMap<u64, Instant>,
     fast: BTreeMap<Arc<str>, u8>,
     tests: Tests,
+    letters: Letters,
     out: VecDeque<Action>,
     revision: u64,
     /// Rounds of fast beats.
@@ -283,6 +295,7 @@ impl Members {
             silent: BTreeMap::new(),
             fast: BTreeMap::new(),
             tests: Tests::default(),
+            letters: Letters::default(),
             out: VecDeque::new(),
             revision: 0,
             calls: 0,
@@ -345,6 +358,7 @@ impl Members {
             wishes: self.moving.wishes(),
             stranded: self.moving.stranded(self.now),
             sent_on: BTreeMap::new(),
+            blocked: self.blocked(),
             deaf_to_us: self.deaf_to_us(),
             testers: self.neighbours(),
             complaints: self.complaints(),
@@ -411,9 +425,12 @@ impl Members {
 
     /// Takes in a beat that was signed with our key.
     pub fn on_beat(&mut self, beat: Beat, now: Instant) {
-        if beat.node == self.me || self.is_replay(&beat, now) {
-            return;
+        if beat.node != self.me && !self.is_replay(&beat, now) {
+            self.hear(beat, false, now);
         }
+    }
+
+    fn hear(&mut self, beat: Beat, by_letter: bool, now: Instant) {
         self.now = self.now.max(now);
         let name = Arc::clone(&beat.node);
         let known = self.peers.get(&name).is_some_and(|peer| peer.beat.boot == beat.boot);
@@ -421,15 +438,22 @@ impl Members {
         if echoed.is_some_and(|echo| echo.held) {
             self.started = self.started.max(now);
         }
+        let echoed_by_letter = echoed.map(|echo| echo.by_letter);
         let echoed = echoed.map(|_| now);
         let asks = beat.flags.joining;
         let disowned: Vec<IpAddr> = beat.disowned.clone();
         let silent: Vec<u64> = beat.silent.clone();
         let wishes = beat.moves.wishes.clone();
-        let changed = self.peers.entry(Arc::clone(&name)).or_insert_with(|| Peer::new(now)).take(beat, echoed, now);
-        self.gateway_asked = None;
-        if std::mem::take(&mut self.isolated) {
-            self.start_anew(now);
+        let peer = self.peers.entry(Arc::clone(&name)).or_insert_with(|| Peer::new(now));
+        let changed = peer.take(beat, echoed, now);
+        peer.note_way(by_letter, now);
+        peer.echoed_by_letter = echoed_by_letter.unwrap_or(peer.echoed_by_letter);
+        // A letter does not prove that the LAN is there.
+        if !by_letter {
+            self.gateway_asked = None;
+            if std::mem::take(&mut self.isolated) {
+                self.start_anew(now);
+            }
         }
         if self.world.stale.0 && !self.peers[&name].beat.flags.stale {
             for vip in disowned {
@@ -437,7 +461,11 @@ impl Members {
             }
         }
         self.heed(&silent, now);
-        self.yield_to(&name, now);
+        if by_letter {
+            self.ask_for_contested(&name);
+        } else {
+            self.yield_to(&name, now);
+        }
         self.take_wishes(wishes, now);
         if !known || asks {
             // It shall hear at once what we own.
@@ -459,11 +487,13 @@ impl Members {
             if answered && matches!(peer.standing, Standing::Suspect { .. }) {
                 self.tally.false_alarms += 1;
                 peer.standing = Standing::Alive;
-                peer.deadline = now + patience.max(peer.interval * u32::from(peer.beat.misses));
+                let promised = patience.max(peer.interval * u32::from(peer.beat.misses));
+                peer.deadline = now + if peer.by_letter { letters::ASKED } else { promised };
             }
         }
+        self.settle_by_letter(vip, mac, now);
         if let Some((at, asked)) = self.pending.get_mut(&vip)
-            && self.peers.values().all(|peer| !peer.beat.macs.contains(&mac))
+            && self.peers.values().all(|peer| !peer.beat.macs.contains(&mac) || !peer.is_beating(now))
         {
             // Somebody whom we do not hear has it.
             (*at, *asked) = (now + SLOW, 0);

@@ -17,8 +17,14 @@ pub(super) struct Peer {
     pub(super) audible_until: Instant,
     /// What it promised us.
     pub(super) interval: Duration,
+    /// Until when its heartbeats are not missed.
+    pub(super) beaten_until: Instant,
+    /// Whether the newest beat of it came by letter.
+    pub(super) by_letter: bool,
     /// When it last said that it hears us.
     pub(super) echoed: Option<Instant>,
+    /// Whether it hears us by letter only.
+    pub(super) echoed_by_letter: bool,
     /// Seconds since then, while we hear it.
     pub(super) unechoed: u32,
     pub(super) owned: BTreeMap<IpAddr, u64>,
@@ -50,7 +56,10 @@ impl Peer {
             deadline: now,
             audible_until: now,
             interval: SLOW,
+            beaten_until: now,
+            by_letter: false,
             echoed: None,
+            echoed_by_letter: false,
             unechoed: 0,
             owned: BTreeMap::new(),
             lingering: BTreeSet::new(),
@@ -86,6 +95,8 @@ impl Peer {
         }
         if beat.interval != 0 {
             self.interval = Duration::from_millis(beat.interval.into());
+        } else if self.by_letter {
+            self.interval = SLOW;
         }
         let mut changed = unable_before != beat.unable
             || self.beat.moves.offered != beat.moves.offered

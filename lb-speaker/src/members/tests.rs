@@ -2,6 +2,7 @@
 //! names.
 
 mod heard;
+mod letters;
 mod moves;
 
 use super::*;
@@ -22,6 +23,7 @@ struct Node {
 #[derive(Clone)]
 enum Mail {
     Beat(Beat),
+    Letter(Beat),
     Answer(IpAddr, [u8; 6]),
     Gateway,
 }
@@ -42,6 +44,10 @@ struct Net {
     sent: u64,
     /// Who answers for a VIP when that is asked for: as it should be, nobody, or a stranger too.
     lan: Lan,
+    /// Whether there is an API server, and the letters that it holds.
+    api: bool,
+    letters: BTreeMap<usize, Beat>,
+    written: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,6 +71,9 @@ impl Net {
             gateway: false,
             sent: 0,
             lan: Lan::Fine,
+            api: false,
+            letters: BTreeMap::new(),
+            written: 0,
         };
         for at in 0..count {
             let name: Arc<str> = format!("n{at}").into();
@@ -145,6 +154,7 @@ impl Net {
             for (_, mail) in due {
                 match mail {
                     Mail::Beat(beat) => node.members.on_beat(beat, now),
+                    Mail::Letter(beat) => node.members.on_letter(beat, now),
                     Mail::Answer(vip, mac) => node.members.on_answer(vip, mac, now),
                     Mail::Gateway => node.members.on_gateway(now),
                 }
@@ -165,6 +175,16 @@ impl Net {
                             self.post(from, at, Mail::Beat((*beat).clone()));
                         }
                     }
+                }
+            }
+            Action::Post(beat) => {
+                self.written += 1;
+                if self.api {
+                    self.letters.insert(from, *beat);
+                    let due = self.ms + 5 + self.below(100);
+                    let others = self.letters.iter().filter(|(at, _)| **at != from);
+                    let others = others.map(|(_, beat)| (due, Mail::Letter(beat.clone())));
+                    self.nodes[from].inbox.extend(others);
                 }
             }
             Action::Ask(vip) if self.lan == Lan::Silent(vip) => {}

@@ -5,6 +5,9 @@
 //! `tests/bench/failover`.
 
 mod clients;
+mod cluster;
+mod disturbances;
 mod faults;
+mod heard;
 mod moving;
 mod scene;

@@ -34,11 +34,15 @@ impl Scene {
 
     /// The same with more arguments for each.
     pub(crate) async fn with(count: usize, arguments: &[&str]) -> Self {
-        let scene = Self::prepared(count, arguments, |_, folder| {
-            folder.write("pool.yaml", &pool(&["10.78.0.100/32"]));
-            folder.write("vip.yaml", &load_balancer("lan", "edge"));
-        });
-        let scene = scene.await;
+        Self::on(Switch::new(count), count, arguments).await
+    }
+
+    /// The same on a switch, of whose nodes only the first `count` are started.
+    pub(crate) async fn on(switch: Switch, count: usize, arguments: &[&str]) -> Self {
+        let folder = Folder::new();
+        folder.write("pool.yaml", &pool(&["10.78.0.100/32"]));
+        folder.write("vip.yaml", &load_balancer("lan", "edge"));
+        let scene = Self::begun(switch, folder, count, arguments).await;
         scene.settled(&(0..count).collect::<Vec<_>>()).await;
         scene
     }
@@ -47,13 +51,18 @@ impl Scene {
     pub(crate) async fn prepared(count: usize, arguments: &[&str], prepare: impl FnOnce(&Switch, &Folder)) -> Self {
         let (switch, folder) = (Switch::new(count), Folder::new());
         prepare(&switch, &folder);
+        Self::begun(switch, folder, count, arguments).await
+    }
+
+    async fn begun(switch: Switch, folder: Folder, count: usize, arguments: &[&str]) -> Self {
         // Outside of the folder's manifests by its name.
         folder.write("key.txt", "a secret that all nodes of this test share\n");
         let echo = |(at, namespace)| Echo::start(namespace, u8::try_from(at).expect("a few nodes"), VIP);
         let echoes = switch.nodes.iter().enumerate().map(echo).collect();
-        let builders = (0..count).map(|at| builder(at, count, &switch, &folder, arguments)).collect();
+        let all = switch.nodes.len();
+        let builders = (0..all).map(|at| builder(at, all, &switch, &folder, arguments)).collect();
         let mut scene = Self { nodes: Vec::new(), _echoes: echoes, builders, switch, folder };
-        scene.nodes = scene.builders.iter().map(Builder::spawn).collect();
+        scene.nodes = scene.builders.iter().take(count).map(Builder::spawn).collect();
         for node in &mut scene.nodes {
             node.ready().await;
         }
@@ -82,6 +91,28 @@ impl Scene {
         name.strip_prefix('n')?.parse::<usize>().ok().map(|number| number - 1)
     }
 
+    /// Starts the next node of the switch.
+    pub(crate) fn join(&mut self) {
+        self.nodes.push(self.builders[self.nodes.len()].spawn());
+    }
+
+    /// Waits until a problem of this node, if `is_there`, says this.
+    pub(crate) async fn tells(&self, node: usize, expected: &str, is_there: bool) {
+        until(expected, async || {
+            let problems = self.nodes[node].problems().await;
+            let found = problems.iter().any(|it| it["message"].as_str().is_some_and(|text| text.contains(expected)));
+            if found == is_there { Ok(()) } else { Err(format!("{problems:?}")) }
+        })
+        .await;
+    }
+
+    /// What `ferrogate why` says on this node, with its status.
+    pub(crate) fn why(&self, node: usize) -> (Option<i32>, String) {
+        let mut command = self.switch.nodes[node].command(&ferrogate_tests::binary::path().display().to_string());
+        let output = command.args(["why", "svc", "lan/edge"]).output().expect("the binary can be run");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+
     /// Starts a node anew.
     pub(crate) fn restart(&mut self, node: usize) {
         self.nodes[node] = self.builders[node].spawn();
@@ -90,17 +121,28 @@ impl Scene {
     /// Lets the client ask for a moment, does `fault`, and goes on until another node than `owner` has answered and a
     /// while longer.
     pub(crate) async fn watch(&mut self, what: &str, fault: impl AsyncFnOnce(&mut Self)) -> (Seen, Duration) {
+        self.watch_for(Duration::from_millis(1500), what, fault).await
+    }
+
+    /// The same with another while.
+    pub(crate) async fn watch_for(
+        &mut self,
+        long: Duration,
+        what: &str,
+        fault: impl AsyncFnOnce(&mut Self),
+    ) -> (Seen, Duration) {
         let (probe, claims) = (Probe::start(&self.switch.client, VIP), Claims::start(&self.switch.client, VIP));
         tokio::time::sleep(Duration::from_millis(500)).await;
         let moment = now();
         fault(self).await;
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        tokio::time::sleep(long).await;
         let (seen, doubled) = (probe.end().since(moment), claims.doubled());
         println!("{what}: {seen:?}, two owners for {doubled:?}");
         (seen, doubled)
     }
 }
 
+/// The moment of a fault.
 #[expect(clippy::disallowed_methods, reason = "it measures time")]
 pub(crate) fn now() -> Instant {
     Instant::now()

@@ -15,7 +15,7 @@ use ferrogate_tests::manifests::Ingress;
 use ferrogate_tests::pebble::{Options, Pebble};
 use ferrogate_tests::skip_unless_pebble;
 use ferrogate_tests::wait::until;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::objects::{self, NAMESPACE, documents, find, pools, text, texts};
 use crate::roles::{Role, Running, namespaces, published, shown, work};
@@ -113,6 +113,14 @@ async fn uses(role: Role) -> BTreeSet<Access> {
     if role == Role::Ingress {
         server.put_status(&published(&service)).expect("the Service is there");
     }
+    if role == Role::Speaker {
+        // Somebody who is said to be there and whose heartbeats never come.
+        let mut silent = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n2" } });
+        put(&silent);
+        let address = json!({ "type": "InternalIP", "address": "127.0.0.2" });
+        silent["status"] = json!({ "addresses": [address] });
+        server.put_status(&silent).expect("the Node is there");
+    }
     let count = |verb: &str, resource: &str| server.faults().count(&[verb], resource);
     let awaits = async |verb: &str, resource: &str, times: usize| {
         until(&format!("{verb} {resource}"), async || match count(verb, resource) {
@@ -139,6 +147,9 @@ async fn uses(role: Role) -> BTreeSet<Access> {
     let told = async || server.all("Event").into_iter().find(|it| it["reason"] == reason).ok_or("none");
     until(reason, told).await;
     awaits("update", "leases", 1).await;
+    if role == Role::Speaker {
+        awaits("patch", "leases", 2).await;
+    }
     until("the state on disk", async || if first.has_kept_state() { Ok(()) } else { Err("none") }).await;
     first.end().await;
 
