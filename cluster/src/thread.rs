@@ -57,9 +57,7 @@ where
     let inputs = [&reports.speaker, &reports.ingress, &reports.acme].map(watch::Sender::subscribe);
     let (opened, has_opened) = oneshot::channel();
     let (running, stopped) = oneshot::channel::<()>();
-    let opening = move || {
-        open(Outputs { snapshots, leadership, heartbeat_key, answered, outgoing, incoming }, inputs)
-    };
+    let opening = move || open(Outputs { snapshots, leadership, heartbeat_key, answered, outgoing, incoming }, inputs);
     let body = move || {
         // Dropped when the thread ends, however it ends.
         let _running = running;

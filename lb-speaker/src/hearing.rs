@@ -70,13 +70,7 @@ pub fn of_vip(vip: IpAddr, node: &str, from: &str, view: &View) -> Vec<String> {
     silence.into_iter().chain(strange).collect()
 }
 
-fn not_answered(
-    vip: IpAddr,
-    node: &str,
-    from: &str,
-    by: &BTreeSet<Arc<str>>,
-    testers: &BTreeSet<Arc<str>>,
-) -> String {
+fn not_answered(vip: IpAddr, node: &str, from: &str, by: &BTreeSet<Arc<str>>, testers: &BTreeSet<Arc<str>>) -> String {
     if testers.is_subset(by) {
         return format!(
             "nobody hears node {node} announce {vip}{from}: {} asked the LAN for it and got no answer, though heartbeats \
@@ -108,13 +102,13 @@ fn answered_by(mac: [u8; 6], vip: IpAddr, node: &str, by: &BTreeSet<Arc<str>>, v
 /// `node a`, `nodes a and b`, `nodes a, b and 3 more`.
 fn listed(names: &BTreeSet<Arc<str>>) -> String {
     const NAMED: usize = 5;
-    let mut named: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
+    let mut words: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
     if names.len() > NAMED {
-        named.push(format!("{} more", names.len() - NAMED));
+        words.push(format!("{} more", names.len() - NAMED));
     }
-    match named.split_last() {
-        Some((last, [])) => format!("node {last}"),
-        Some((last, rest)) => format!("nodes {} and {last}", rest.join(", ")),
+    match words.split_last() {
+        Some((only, [])) => format!("node {only}"),
+        Some((end, others)) => format!("nodes {} and {end}", others.join(", ")),
         None => String::new(),
     }
 }
@@ -138,7 +132,10 @@ mod tests {
         ] {
             let view = View { alive: alive.clone(), deaf_to_us: names(deaf), ..View::default() };
             let said = of_node("a", &view);
-            assert!(said.as_deref().map_or(expected.is_none(), |it| expected.is_some_and(|e| it.starts_with(e))), "{said:?}");
+            assert!(
+                said.as_deref().map_or(expected.is_none(), |it| expected.is_some_and(|e| it.starts_with(e))),
+                "{said:?}"
+            );
         }
     }
 
@@ -148,7 +145,10 @@ mod tests {
         let finding = |answered_by| Finding { vip, answered_by };
         for (complaints, expected) in [
             (vec![], vec![]),
-            (vec![("b", None), ("c", None)], vec!["nobody hears node a announce 192.0.2.1 from x: nodes b and c asked"]),
+            (
+                vec![("b", None), ("c", None)],
+                vec!["nobody hears node a announce 192.0.2.1 from x: nodes b and c asked"],
+            ),
             (vec![("c", None)], vec!["node c asked the LAN for 192.0.2.1"]),
             (vec![("b", Some([2, 0, 0, 0, 0, 3]))], vec!["node c (02:00:00:00:00:03) answers for 192.0.2.1"]),
             (vec![("b", Some(stranger)), ("c", None)], vec!["node c asked the LAN", "02:00:00:00:00:09 answers for"]),

@@ -186,6 +186,14 @@ impl Trace {
     }
 }
 
+impl Trace {
+    /// How often another node answered than had before.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.answers.windows(2).filter(|pair| pair[0].2 != pair[1].2).count()
+    }
+}
+
 /// Asks for a VIP by ARP, and notes who answers.
 #[derive(Debug)]
 pub struct Claims(Worker<BTreeMap<usize, BTreeSet<[u8; 6]>>>);

@@ -128,16 +128,17 @@ impl Postman {
 
     async fn create(&self, annotations: &Map<String, Value>) -> Result<Value, Failure> {
         let ObjectName { namespace, name } = &self.letterbox.lease;
-        let annotations: Map<_, _> = annotations.iter().filter(|(_, text)| !text.is_null()).map(|(key, text)| (key.clone(), text.clone())).collect();
+        let annotations: Map<_, _> = annotations
+            .iter()
+            .filter(|(_, text)| !text.is_null())
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect();
         let metadata = json!({ "namespace": &**namespace, "name": &**name, "annotations": annotations });
         let body = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata });
         self.ask(Request::new(self.path()).create(&PostParams::default(), body.to_string().into_bytes())).await
     }
 
-    async fn ask(
-        &self,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<Value, Failure> {
+    async fn ask(&self, request: Result<http::Request<Vec<u8>>, kube::core::request::Error>) -> Result<Value, Failure> {
         let request = request.map_err(|error| Failure::Garbled(error.to_string()))?;
         self.connection.json(request, WRITE).await
     }

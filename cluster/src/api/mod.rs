@@ -43,9 +43,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Cluster, ClusterMetrics, thread};
 pub use connection::Access;
-pub use letters::Letterbox;
 use connection::Connection;
 use kinds::{Applied, Keys, Source, TLS};
+pub use letters::Letterbox;
 use task::Task;
 
 /// What to read, and as whom to write.

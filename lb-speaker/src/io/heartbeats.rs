@@ -73,6 +73,17 @@ pub(super) struct Identity {
     pub(super) linger: Duration,
 }
 
+/// By what the thread makes true what was decided, beside heartbeats.
+#[derive(Debug)]
+pub(super) struct Ways {
+    /// Announces VIPs.
+    pub(super) announce: Remote,
+    /// Sends connections on to other nodes, where that is possible.
+    pub(super) forwarder: Option<Forwarder>,
+    /// Where letters to other nodes go.
+    pub(super) letters: watch::Sender<Arc<[u8]>>,
+}
+
 /// The handle on the thread; dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Heartbeats {
@@ -86,9 +97,7 @@ impl Heartbeats {
     /// VIP moves here.
     pub(super) fn start(
         identity: Identity,
-        announce: Remote,
-        forwarder: Option<Forwarder>,
-        post: watch::Sender<Arc<[u8]>>,
+        ways: Ways,
         metrics: Arc<MemberMetrics>,
     ) -> io::Result<(Self, watch::Receiver<Arc<View>>)> {
         let mail = identity.port.map(Mail::open).transpose()?;
@@ -97,7 +106,7 @@ impl Heartbeats {
         let waker = Waker::new()?;
         let bell = waker.try_clone()?;
         let thread = std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
-            Loop::new(identity, mail, announce, forwarder, post, metrics, show, bell).run(&inbox);
+            Loop::new(identity, mail, ways, metrics, show, bell).run(&inbox);
         })?;
         Ok((Self { orders, waker, thread: Some(thread) }, view))
     }
@@ -151,13 +160,12 @@ impl Loop {
     fn new(
         identity: Identity,
         mail: Option<Mail>,
-        announce: Remote,
-        forwarder: Option<Forwarder>,
-        post: watch::Sender<Arc<[u8]>>,
+        ways: Ways,
         metrics: Arc<MemberMetrics>,
         show: watch::Sender<Arc<View>>,
         bell: Waker,
     ) -> Self {
+        let Ways { announce, forwarder, letters: post } = ways;
         Self {
             identity,
             members: None,

@@ -18,7 +18,7 @@ use super::deliver::{self, Deliverer};
 use super::echo::{self, Echo};
 use super::forwarder::Forwarder;
 use super::groups::Groups;
-use super::heartbeats::{Heartbeats, Identity, Told};
+use super::heartbeats::{Heartbeats, Identity, Told, Ways};
 use super::line::Sockets;
 use super::links::Links;
 use super::prober::{Inquiry, Prober};
@@ -152,8 +152,8 @@ impl Speaker {
         let identity = Identity { node: options.node.as_str().into(), profile, port, linger };
         let (forwarder, obstacle) = forwarder(company);
         let announce = responder.remote().map_err(SpeakerError::Thread)?;
-        let (post, metrics) = (ports.post.clone(), Arc::clone(&ports.member_metrics));
-        let (heartbeats, members) = Heartbeats::start(identity, announce, forwarder, post, metrics)
+        let ways = Ways { announce, forwarder, letters: ports.post.clone() };
+        let (heartbeats, members) = Heartbeats::start(identity, ways, Arc::clone(&ports.member_metrics))
             .map_err(|source| SpeakerError::Heartbeats { port: company.port, source })?;
         let no_socket = PacketSocket::permitted().err().map(|error| explain(&error));
         if let Some(why) = &no_socket {
@@ -436,7 +436,7 @@ impl Speaker {
         let macs = lines.iter().map(|line| line.mac.octets()).collect();
         self.heartbeats.tell(Told::Peers(peers));
         self.heartbeats.tell(Told::Lines(lines));
-        self.heartbeats.tell(Told::World(Box::new(World { macs, configured, stale, ..world })));
+        self.heartbeats.tell(Told::World(Box::new(World { macs, stale, configured, ..world })));
     }
 
     /// Whether our view of the API is older than [`STALE`], and than [`OUTDATED`]; what was read from disk is.

@@ -233,7 +233,8 @@ impl Members {
                 && !(preempt && flags.warming && !peer.owned.contains_key(&vip))
         };
         let preferred = self.moving.wish(vip).or(eligible.preferred.as_deref());
-        let key = |name: &str, stale: bool, far: bool| (stale, far, Some(name) != preferred, election::score(vip, name));
+        let key =
+            |name: &str, stale: bool, far: bool| (stale, far, Some(name) != preferred, election::score(vip, name));
         let ours = key(&self.me, self.world.stale.0, self.is_remote());
         let theirs = |name: &str, peer: &Peer| key(name, peer.beat.flags.stale, peer.by_letter);
         let before = self.peers.iter().filter(fit).filter(|(name, peer)| theirs(name, peer) < ours);

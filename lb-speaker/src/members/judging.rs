@@ -138,13 +138,16 @@ impl Members {
 
     /// Whether no peer is heard, so that the gateway has to tell whether that is our own fault.
     pub(super) fn is_deaf(&self) -> bool {
-        self.world.gateway && !self.peers.is_empty() && !self.peers.values().any(|peer| peer.is_alive() && !peer.by_letter)
+        self.world.gateway
+            && !self.peers.is_empty()
+            && !self.peers.values().any(|peer| peer.is_alive() && !peer.by_letter)
     }
 
     /// Whether a configured member has never been heard, or by letter only, so that a VIP may have an owner that we do not
     /// hear.
     pub(super) fn misses_somebody(&self) -> bool {
-        self.relies_on_letters() || self.world.configured.iter().any(|name| *name != self.me && !self.peers.contains_key(name))
+        self.relies_on_letters()
+            || self.world.configured.iter().any(|name| *name != self.me && !self.peers.contains_key(name))
     }
 
     /// Whether its last owner was asked already.

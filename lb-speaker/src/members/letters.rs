@@ -104,7 +104,8 @@ impl Members {
             None => true,
             Some(peer) => !peer.is_beating(self.now) || peer.hears_not_us(),
         };
-        let ready = self.world.configured.iter().filter(|name| **name != self.me && !self.world.unready.contains(*name));
+        let ready =
+            self.world.configured.iter().filter(|name| **name != self.me && !self.world.unready.contains(*name));
         ready.filter(is_missing).cloned().collect()
     }
 
@@ -162,9 +163,10 @@ impl Members {
     pub(super) fn unheard_before(&self, vip: IpAddr) -> u32 {
         let Some(eligible) = self.world.vips.get(&vip) else { return 0 };
         let ours = crate::election::score(vip, &self.me);
-        let unheard = self.world.configured.iter().filter(|name| {
-            **name != self.me && !self.peers.contains_key(*name) && !self.world.unready.contains(*name)
-        });
+        let unheard =
+            self.world.configured.iter().filter(|name| {
+                **name != self.me && !self.peers.contains_key(*name) && !self.world.unready.contains(*name)
+            });
         let before = unheard.filter(|name| eligible.admits(name) && crate::election::score(vip, name) < ours);
         u32::try_from(before.count()).unwrap_or(u32::MAX)
     }

@@ -135,7 +135,8 @@ impl Members {
     }
 
     pub(super) fn deaf_to_us(&self) -> BTreeSet<Arc<str>> {
-        let deaf = self.peers.iter().filter(|(_, peer)| peer.is_alive() && peer.is_beating(self.now) && peer.hears_not_us());
+        let deaf =
+            self.peers.iter().filter(|(_, peer)| peer.is_alive() && peer.is_beating(self.now) && peer.hears_not_us());
         deaf.map(|(name, _)| Arc::clone(name)).collect()
     }
 

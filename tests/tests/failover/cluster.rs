@@ -29,8 +29,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `count` nodes, with `strictARP` or without; `before` cuts what is cut from the beginning.
-    async fn start(count: usize, strict: bool, before: impl Fn(&mut Switch)) -> Self {
+    /// Starts `count` nodes with `strictARP`; `before` cuts what is cut from the beginning.
+    async fn start(count: usize, before: impl Fn(&mut Switch)) -> Self {
         let mut switch = Switch::new(count);
         let server = ApiServer::start_at(&switch.client, Ipv4Addr::new(10, 78, 0, 2)).expect("a free port");
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -54,10 +54,8 @@ impl Cluster {
             server.put_status(&node).expect("it was put");
             namespace.ip("link add kube-ipvs0 type veth peer name nowhere").expect("an interface can be made");
             namespace.ip(&format!("addr add {VIP}/32 dev kube-ipvs0")).expect("an address can be added");
-            let ignore = if strict { "1" } else { "0" };
-            let path = "/proc/sys/net/ipv4/conf/all/arp_ignore";
-            namespace.enter(move || std::fs::write(path, ignore)).expect("root may set it");
         }
+        set_arp_ignore(&switch, "1");
         before(&mut switch);
         let builder = |(at, namespace): (usize, &ferrogate_tests::netns::Namespace)| {
             let name = format!("n{}", at + 1);
@@ -108,10 +106,18 @@ impl Cluster {
     }
 }
 
+/// Sets the sysctl that `strictARP` sets, on all nodes.
+fn set_arp_ignore(switch: &Switch, to: &'static str) {
+    for namespace in &switch.nodes {
+        let path = "/proc/sys/net/ipv4/conf/all/arp_ignore";
+        namespace.enter(move || std::fs::write(path, to)).expect("root may set it");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_api_server_a_dead_owner_is_replaced_as_ever() {
     skip_unless_root!();
-    let mut cluster = Cluster::start(3, true, |_| ()).await;
+    let mut cluster = Cluster::start(3, |_| ()).await;
     let owner = cluster.settled(&[0, 1, 2]).await;
     let away = async |cluster: &mut Cluster| cluster.server.go_away();
     let (seen, doubled) = cluster.watch("API away", Duration::from_secs(2), away).await;
@@ -126,7 +132,7 @@ async fn without_an_api_server_a_dead_owner_is_replaced_as_ever() {
 async fn where_heartbeats_are_blocked_speakers_write_letters_agree_and_say_so() {
     skip_unless_root!();
     let block = |switch: &mut Switch| (0..3).for_each(|at| switch.cut(at, Cut::Udp(7947)));
-    let mut cluster = Cluster::start(3, true, block).await;
+    let mut cluster = Cluster::start(3, block).await;
     for node in 0..3 {
         cluster.tells(node, "let UDP port 7947 pass between them", true).await;
         let blocked = cluster.nodes[node].metrics().await.sum("ferrogate_speaker_members_blocked", &[]);
@@ -152,13 +158,11 @@ async fn where_heartbeats_are_blocked_speakers_write_letters_agree_and_say_so() 
 #[tokio::test(flavor = "multi_thread")]
 async fn kube_proxy_in_ipvs_mode_without_strict_arp_is_named_with_the_node_that_answers() {
     skip_unless_root!();
-    let cluster = Cluster::start(3, false, |_| ()).await;
+    let cluster = Cluster::start(3, |_| ()).await;
     let owner = cluster.settled(&[0, 1, 2]).await;
+    set_arp_ignore(&cluster.switch, "0");
     cluster.tells(owner, "kube-proxy runs in IPVS mode without strictARP", true).await;
     cluster.tells(owner, "its kernel does so where kube-proxy runs in IPVS mode without strictARP", true).await;
-    for namespace in &cluster.switch.nodes {
-        let path = "/proc/sys/net/ipv4/conf/all/arp_ignore";
-        namespace.enter(move || std::fs::write(path, "1")).expect("root may set it");
-    }
+    set_arp_ignore(&cluster.switch, "1");
     cluster.tells(owner, "its kernel does so", false).await;
 }

@@ -6,7 +6,6 @@
 
 mod clients;
 mod cluster;
-mod disturbances;
 mod faults;
 mod heard;
 mod moving;

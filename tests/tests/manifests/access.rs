@@ -115,8 +115,8 @@ async fn uses(role: Role) -> BTreeSet<Access> {
     }
     if role == Role::Speaker {
         // Somebody who is said to be there and whose heartbeats never come.
-        let mut silent = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n2" } });
-        put(&silent);
+        let silent = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n2" } });
+        let mut silent = server.put(&silent).expect("a kind it serves");
         let address = json!({ "type": "InternalIP", "address": "127.0.0.2" });
         silent["status"] = json!({ "addresses": [address] });
         server.put_status(&silent).expect("the Node is there");
