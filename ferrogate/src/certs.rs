@@ -1,17 +1,12 @@
 //! `ferrogate certs`: asks the admin listener of a running ingress.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::cli::{CertsArgs, CertsCommand};
-
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why nothing could be shown.
 #[derive(Debug, thiserror::Error)]

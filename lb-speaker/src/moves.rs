@@ -143,6 +143,6 @@ mod tests {
         assert!(stranded(&plan, &View::default(), "n1").is_empty());
         let problems = stranded(&plan, &View { stranded: [vip()].into(), ..View::default() }, "n1");
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].object, ObjectRef::new(Kind::Service, name));
+        assert_eq!(problems[0].object, Some(ObjectRef::new(Kind::Service, name)));
     }
 }
