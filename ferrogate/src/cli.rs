@@ -14,6 +14,7 @@ use config::object::ObjectName;
 use config::report::IngressAddress;
 use config::settings;
 use jiff::SignedDuration;
+use lb_speaker::choice::Chosen;
 use lb_speaker::members::Profile;
 use lb_speaker::rate::Rate;
 
@@ -187,9 +188,13 @@ pub(crate) struct SourceArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Addresses")]
 pub(crate) struct SpeakerArgs {
-    /// Interface to announce addresses on; may be repeated [default: every suitable one]
+    /// Interface to announce addresses on, by its name or as a regular expression of whole names such as eth[0-9]+; may be
+    /// repeated [default: every suitable one]
     #[arg(long = "interface", value_name = "NAME", value_delimiter = ',', env = "FERROGATE_INTERFACE")]
-    pub(crate) interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<Chosen>,
+    /// Interface to announce nothing on, in the same form; may be repeated
+    #[arg(long = "exclude-interface", value_name = "NAME", value_delimiter = ',', env = "FERROGATE_EXCLUDE_INTERFACE")]
+    pub(crate) excluded: Vec<Chosen>,
     /// Most ARP and Neighbor Discovery frames that an interface sends unasked in a second, such as 15 where switches
     /// limit ARP; at least 10 [default: 256 at once, then 500 a second, and 1000 while addresses are probed]
     #[arg(long, value_name = "N", env = "FERROGATE_GARP_RATE", value_parser = clap::value_parser!(u32).range(i64::from(Rate::LEAST)..))]

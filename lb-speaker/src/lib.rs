@@ -17,6 +17,7 @@ mod apply;
 pub mod arp;
 pub mod book;
 pub mod candidates;
+pub mod choice;
 pub mod claim;
 pub mod dropped;
 pub mod echo;

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use config::pool::Protocol;
 use config::report::{VipEntry, VipMoves, VipState};
 
+use crate::choice::Choice;
 use crate::link::{Link, Unfit};
 use crate::members::View;
 use crate::plan::{Plan, Planned};
@@ -46,10 +47,11 @@ pub enum Silence {
     NoSocket { why: String },
     /// No interface is on its subnet.
     #[error(
-        "no interface is on a subnet with {vip}; name the interface to announce it on with --interface{}",
-        beside(near)
+        "no interface is on a subnet with {vip}; name the interface to announce it on with --interface{}{}",
+        beside(near, "it is virtual"),
+        beside(excluded, "--exclude-interface says so")
     )]
-    NoSubnet { vip: IpAddr, near: Vec<String> },
+    NoSubnet { vip: IpAddr, near: Vec<String>, excluded: Vec<String> },
     /// The named interfaces are not there.
     #[error("interface {} does not exist (yet)", names.join(", "))]
     NoInterface { names: Vec<String> },
@@ -64,8 +66,8 @@ pub enum Silence {
     NotDelivered { why: String },
 }
 
-fn beside(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!(" ({} was left out: it is virtual)", near.join(", ")) }
+fn beside(near: &[String], why: &str) -> String {
+    if near.is_empty() { String::new() } else { format!(" ({} was left out: {why})", near.join(", ")) }
 }
 
 /// Where everything is announced.
@@ -80,8 +82,8 @@ pub struct Layout {
 /// What this node may and must do.
 #[derive(Clone, Copy, Debug)]
 pub struct Standpoint<'a> {
-    /// Interfaces named by the operator; empty to choose by subnet.
-    pub named: &'a [String],
+    /// The interfaces that the operator chose.
+    pub choice: &'a Choice,
     /// Why there are no raw sockets; `None` when there are.
     pub no_socket: Option<&'a str>,
 }
@@ -100,7 +102,7 @@ pub fn layout(plan: &Plan, links: &[Link], from: Standpoint<'_>) -> Layout {
         }
     }
     for (vip, verdict) in layout.verdicts.iter_mut().filter(|(_, verdict)| verdict.is_ok()) {
-        *verdict = candidates(*vip, links, from.named).and_then(|on| {
+        *verdict = candidates(*vip, links, from.choice).and_then(|on| {
             for link in &on {
                 layout.ports.entry(link.index).or_default().insert(*vip);
             }
@@ -147,19 +149,24 @@ pub fn elect(layout: &mut Layout, members: &View) {
 }
 
 /// The interfaces for `vip`: those named, or those on its subnet.
-pub(crate) fn candidates<'a>(vip: IpAddr, links: &'a [Link], named: &[String]) -> Result<Vec<&'a Link>, Silence> {
-    if named.is_empty() {
-        let (near, found): (Vec<&Link>, Vec<&Link>) =
-            links.iter().filter(|link| link.unfit.is_none() && link.holds(vip)).partition(|link| link.is_virtual());
+pub(crate) fn candidates<'a>(vip: IpAddr, links: &'a [Link], choice: &Choice) -> Result<Vec<&'a Link>, Silence> {
+    let (excluded, links): (Vec<&Link>, Vec<&Link>) = links.iter().partition(|link| choice.excludes(&link.name));
+    let holds = |link: &&&Link| link.unfit.is_none() && link.holds(vip);
+    if choice.only.is_empty() {
+        let (near, found): (Vec<&Link>, Vec<&Link>) = links.iter().filter(holds).partition(|link| link.is_virtual());
+        if !found.is_empty() {
+            return Ok(found);
+        }
         let near = near.iter().map(|link| format!("{} ({})", link.name, link.kind.as_deref().unwrap_or_default()));
-        return if found.is_empty() { Err(Silence::NoSubnet { vip, near: near.collect() }) } else { Ok(found) };
+        let excluded = excluded.iter().filter(holds).map(|link| link.name.clone()).collect();
+        return Err(Silence::NoSubnet { vip, near: near.collect(), excluded });
     }
-    let found: Vec<&Link> = links.iter().filter(|link| named.contains(&link.name)).collect();
+    let found: Vec<&Link> = links.iter().copied().filter(|link| choice.names(&link.name)).collect();
     let fit: Vec<&Link> = found.iter().copied().filter(|link| link.unfit.is_none()).collect();
     match (fit.is_empty(), found.first().and_then(|link| Some((link, link.unfit?)))) {
         (false, _) => Ok(fit),
         (true, Some((link, why))) => Err(Silence::UnfitInterface { name: link.name.clone(), why }),
-        (true, None) => Err(Silence::NoInterface { names: named.to_vec() }),
+        (true, None) => Err(Silence::NoInterface { names: choice.only.iter().map(ToString::to_string).collect() }),
     }
 }
 

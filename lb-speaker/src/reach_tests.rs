@@ -42,11 +42,13 @@ fn plan_of(planned: Planned) -> Plan {
     Plan { services: BTreeMap::from([(ObjectName::new("default", "web"), planned)]), ..Plan::default() }
 }
 
-fn named(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
+fn chosen(only: &[&str], except: &[&str]) -> Choice {
+    let all = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    Choice { only: all(only), except: all(except) }
 }
 
-const HERE: Standpoint<'_> = Standpoint { named: &[], no_socket: None };
+const ANY: Choice = Choice { only: Vec::new(), except: Vec::new() };
+const HERE: Standpoint<'_> = Standpoint { choice: &ANY, no_socket: None };
 
 /// The one entry of a plan: `interface` or `state: reason`.
 fn shown(planned: Planned, links: &[Link], from: Standpoint<'_>) -> String {
@@ -60,21 +62,27 @@ fn shown(planned: Planned, links: &[Link], from: Standpoint<'_>) -> String {
 
 #[test]
 fn a_vip_goes_to_the_interface_on_its_subnet_or_to_those_named() {
-    let (eth1, both, gone, lo) = (named(&["eth1"]), named(&["eth0", "eth1", "eth9"]), named(&["eth9"]), named(&["lo"]));
     let other = Ipv4Addr::new(203, 0, 113, 5);
     for (vip, names, expected) in [
-        (VIP, &[][..], "eth0"),
-        (VIP, &eth1, "eth1"),
-        (VIP, &both, "eth0,eth1"),
-        (VIP, &gone, "Assigned: interface eth9 does not exist (yet)"),
-        (VIP, &lo, "Assigned: interface lo cannot announce: it is a loopback interface"),
+        (VIP, ANY, "eth0"),
+        (VIP, chosen(&["eth1"], &[]), "eth1"),
+        (VIP, chosen(&["eth[0-9]"], &[]), "eth0,eth1"),
+        (VIP, chosen(&["eth[0-9]"], &["eth0"]), "eth1"),
+        (VIP, chosen(&["eth0", "eth1", "eth9"], &[]), "eth0,eth1"),
+        (VIP, chosen(&["eth9"], &[]), "Assigned: interface eth9 does not exist (yet)"),
+        (VIP, chosen(&["lo"], &[]), "Assigned: interface lo cannot announce: it is a loopback interface"),
+        (
+            VIP,
+            chosen(&[], &["eth.*"]),
+            "Assigned: no interface is on a subnet with 192.0.2.10; name the interface to announce it on with --interface (eth0 was left out: --exclude-interface says so)",
+        ),
         (
             other,
-            &[],
+            ANY,
             "Assigned: no interface is on a subnet with 203.0.113.5; name the interface to announce it on with --interface (veth1 (veth) was left out: it is virtual)",
         ),
     ] {
-        let from = Standpoint { named: names, ..HERE };
+        let from = Standpoint { choice: &names, ..HERE };
         assert_eq!(shown(planned(IpAddr::V4(vip)), &links(), from), expected);
     }
 }

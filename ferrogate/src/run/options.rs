@@ -13,6 +13,7 @@ use config::settings::PUBLISH_SERVICE;
 use ingress::access;
 use ingress::compile::{CompileOptions, Publish};
 use ingress::io::IngressOptions;
+use lb_speaker::choice::Choice;
 use lb_speaker::io::{Company, Delivery, Peers, SpeakerOptions};
 use lb_speaker::rate::Rate;
 use prometheus::Registry;
@@ -172,7 +173,7 @@ pub(super) fn speaker(args: &SpeakerArgs, setup: &super::Setup, node: &str, in_c
     let source = &setup.source;
     SpeakerOptions {
         node: node.to_owned(),
-        interfaces: args.interfaces.clone(),
+        interfaces: Choice { only: args.interfaces.clone(), except: args.excluded.clone() },
         // No kube-proxy stands between a folder of manifests and the listeners.
         deliver: if in_cluster { Delivery::Kernel } else { Delivery::Loopback },
         rate: args.garp_rate.map_or_else(Rate::default, Rate::at_most),

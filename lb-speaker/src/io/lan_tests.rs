@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::socket::{Kind, PacketSocket, SNAP_LEN, readable, wait};
 use super::{Company, Delivery, Peers, SpeakerOptions, SpeakerPorts, deliver, run};
 use crate::arp::{self, BROADCAST, DropReason, Frame, MacAddr, Operation, ZERO};
+use crate::choice::Choice;
 use crate::filter::Instruction;
 use crate::member_metrics::MemberMetrics;
 use crate::members::Profile;
@@ -210,7 +211,8 @@ impl Node {
         let (vips_to, vips) = watch::channel(Arc::default());
         let (shutdown, crash) = (CancellationToken::new(), CancellationToken::new());
         let (ready, is_ready) = oneshot::channel();
-        let interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
+        let only = interfaces.iter().map(|name| name.parse().unwrap()).collect();
+        let interfaces = Choice { only, except: Vec::new() };
         let (name, linger) = ("a/b".into(), Duration::ZERO);
         let company = Company { peers: Peers::None, port: 0, name, profile: Profile::DEFAULT, linger };
         let options = SpeakerOptions {

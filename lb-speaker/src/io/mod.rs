@@ -43,6 +43,7 @@ use config::snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::choice::Choice;
 use crate::member_metrics::MemberMetrics;
 use crate::members::Profile;
 pub use crate::members::moving::MoveError;
@@ -55,8 +56,8 @@ use crate::rate::Rate;
 pub struct SpeakerOptions {
     /// The name of this node.
     pub node: String,
-    /// Interfaces to announce on; empty to choose by subnet.
-    pub interfaces: Vec<String>,
+    /// Interfaces to announce on.
+    pub interfaces: Choice,
     /// How packets for a VIP find their listener on this machine.
     pub deliver: Delivery,
     /// How fast frames are sent unasked.

@@ -286,7 +286,7 @@ impl Speaker {
         self.options.plan.lan = Lan {
             subnets: link::subnets(&self.found),
             gateways: self.gateways.clone(),
-            is_chosen_by_name: !self.options.interfaces.is_empty(),
+            is_chosen_by_name: !self.options.interfaces.only.is_empty(),
         };
         let findings = self.prober.findings();
         self.options.plan.taken.clone_from(&findings.taken);
@@ -330,12 +330,12 @@ impl Speaker {
             Ok(gateways) => self.gateways = gateways,
             Err(error) => tracing::warn!(%error, "cannot read the routes; using the gateways that were read before"),
         }
-        for name in &self.options.interfaces {
-            let exists = self.found.iter().any(|link| link.name == *name);
+        for chosen in &self.options.interfaces.only {
+            let (exists, name) = (self.found.iter().any(|link| chosen.is(&link.name)), chosen.as_str());
             if exists && self.missing.remove(name) {
-                tracing::info!(interface = %name, "interface is there");
-            } else if !exists && self.missing.insert(name.clone()) {
-                tracing::warn!(interface = %name, "interface does not exist (yet); waiting for it");
+                tracing::info!(interface = name, "interface is there");
+            } else if !exists && self.missing.insert(name.to_owned()) {
+                tracing::warn!(interface = name, "interface does not exist (yet); waiting for it");
             }
         }
     }
@@ -370,7 +370,7 @@ impl Speaker {
     /// Makes the world match the plan, and tells what it is like.
     async fn apply(&mut self) {
         let no_socket = self.no_socket.as_deref();
-        let from = Standpoint { named: &self.options.interfaces, no_socket };
+        let from = Standpoint { choice: &self.options.interfaces, no_socket };
         self.layout = reach::layout(&self.plan, &self.found, from);
         self.deliver().await;
         let mut layout = std::mem::take(&mut self.layout);
@@ -603,6 +603,11 @@ impl Speaker {
         if macs.is_empty() { String::new() } else { format!(" from {}", macs.join(" and ")) }
     }
 
+    /// Whether an interface leads to a LAN, by its kind or because the operator says so.
+    fn leads_to_a_lan(&self, link: &Link) -> bool {
+        !link.is_virtual() || self.options.interfaces.names(&link.name)
+    }
+
     /// Settings of this node that make its VIPs fail.
     fn traps(&self, layout: &Layout) -> Vec<Problem> {
         let announced = layout.verdicts.iter().filter_map(|(ip, on)| Some((ip, on.as_ref().ok()?)));
@@ -610,7 +615,8 @@ impl Speaker {
         for (ip, name) in announced.flat_map(|(ip, on)| on.iter().map(move |name| (*ip, name))) {
             by_name.entry(name.clone()).or_default().insert(ip);
         }
-        let lans = self.found.iter().filter(|link| link.unfit.is_none() && !link.is_virtual() && link.ready).count();
+        let lans =
+            self.found.iter().filter(|link| link.unfit.is_none() && link.ready && self.leads_to_a_lan(link)).count();
         let existing = self.found.iter().map(|link| link.name.as_str());
         let settings = settings::read(by_name.keys().map(String::as_str), existing);
         let node = ObjectRef::new(Kind::Node, ObjectName::cluster(self.options.node.as_str()));

@@ -31,6 +31,7 @@ mod drain;
 mod endpoints;
 mod external;
 mod gate;
+mod interfaces;
 mod lan;
 mod lan6;
 mod probing;
