@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::peer::{Peer, Standing};
-use super::{Action, FORGET, LISTED, Members, NEIGHBOURS, SLOW, WARM_UP};
+use super::{Action, CROWD, FORGET, LISTED, Members, NEIGHBOURS, SLOW, WARM_UP};
 use crate::heartbeat::{Beat, Claim, Flags, Heard, MAX_HEARD, id};
 
 impl Members {
@@ -16,9 +16,21 @@ impl Members {
         self.send_all();
     }
 
+    /// Tells everybody; in a crowd each gets a beat of its own, lest the list of whom we hear be long in all of them.
     pub(super) fn send_all(&mut self) {
-        let beat = self.beat(0, true);
-        self.out.push_back(Action::Send(None, Box::new(beat)));
+        if self.peers.len() <= CROWD {
+            let beat = self.beat(None, 0, true);
+            self.out.push_back(Action::Send(None, Box::new(beat)));
+            return;
+        }
+        let mut all: BTreeSet<Arc<str>> = self.peers.keys().chain(&self.world.configured).cloned().collect();
+        all.remove(&self.me);
+        for name in all {
+            let beat = self.beat(Some(&name), 0, true);
+            self.out.push_back(Action::Send(Some(name), Box::new(beat)));
+        }
+        let beat = self.beat(None, 0, true);
+        self.out.push_back(Action::Flood(Box::new(beat)));
     }
 
     /// Beats to the neighbours; who is one no longer is told so a few times.
@@ -33,7 +45,7 @@ impl Members {
         for name in targets {
             let near = neighbours.contains(&name);
             let interval = if near { self.profile.interval } else { SLOW };
-            let beat = self.beat(u16::try_from(interval.as_millis()).unwrap_or(u16::MAX), all);
+            let beat = self.beat(Some(&name), u16::try_from(interval.as_millis()).unwrap_or(u16::MAX), all);
             let left = self.fast.get_mut(&name).map_or(0, |left| {
                 *left -= u8::from(!near);
                 *left
@@ -57,7 +69,7 @@ impl Members {
         let lost = self.peers.iter().filter(|(_, peer)| peer.standing == Standing::Lost && recent(peer));
         let lost: Vec<Arc<str>> = lost.map(|(name, _)| Arc::clone(name)).take(NEIGHBOURS * 2).collect();
         for name in lost {
-            let beat = self.beat(0, self.mine.len() <= LISTED);
+            let beat = self.beat(Some(&name), 0, self.mine.len() <= LISTED);
             self.out.push_back(Action::Send(Some(name), Box::new(beat)));
         }
     }
@@ -83,14 +95,16 @@ impl Members {
             .collect()
     }
 
-    pub(super) fn beat(&mut self, interval: u16, all: bool) -> Beat {
+    /// The next beat, for one peer or for all. It says whom we hear, or of a crowd whether we hear that one peer and that
+    /// we are not deaf.
+    pub(super) fn beat(&mut self, to: Option<&Arc<str>>, interval: u16, all: bool) -> Beat {
         self.seq += 1;
+        let is_crowd = self.peers.len() > CROWD;
         let heard = self.peers.iter().filter(|(_, peer)| peer.is_audible(self.now));
-        let heard: Vec<(&Arc<str>, &Peer)> = heard.collect();
-        // More than one datagram holds are told in turn.
-        let skip =
-            if heard.len() > MAX_HEARD { usize::try_from(self.seq).unwrap_or(0) * MAX_HEARD % heard.len() } else { 0 };
-        let heard = heard.iter().cycle().skip(skip).take(heard.len().min(MAX_HEARD));
+        let is_asked = |name: &&Arc<str>| to == Some(*name);
+        let (asked, others): (Vec<_>, Vec<_>) = heard.partition(|(name, _)| is_asked(name));
+        let most = if is_crowd { NEIGHBOURS } else { MAX_HEARD };
+        let heard = asked.into_iter().chain(others).take(most);
         let heard: Vec<Heard> = heard.map(|(name, peer)| self.echo(name, peer)).collect();
         let (warming, forwards) = (self.now < self.started + WARM_UP, self.moving.forwards());
         let (stale, outdated) = self.world.stale;

@@ -102,6 +102,9 @@ impl Members {
 
     /// Others found a peer silent: unless it has just been heard, ask it.
     pub(super) fn heed(&mut self, silent: &[u64], now: Instant) {
+        if silent.is_empty() {
+            return;
+        }
         let (interval, confirm) = (self.profile.interval, self.profile.confirm);
         for (name, peer) in &mut self.peers {
             let fresh = now.saturating_duration_since(peer.heard) < interval * 2;

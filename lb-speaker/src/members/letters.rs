@@ -92,7 +92,7 @@ impl Members {
             return;
         }
         self.letters.written = Some(now);
-        let mut beat = self.beat(u16::try_from(pause.as_millis()).unwrap_or(u16::MAX), true);
+        let mut beat = self.beat(None, u16::try_from(pause.as_millis()).unwrap_or(u16::MAX), true);
         beat.misses = MISSES;
         beat.heard = self.echoes_by_letter();
         self.out.push_back(Action::Post(Box::new(beat)));

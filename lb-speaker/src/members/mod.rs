@@ -72,6 +72,8 @@ pub const SLOW: Duration = Duration::from_secs(1);
 pub const SURVEYED: usize = 64;
 /// Neighbours on the ring, in each direction.
 pub const NEIGHBOURS: usize = 3;
+/// Peers beyond which a beat does not say whom of all we hear, but whether we hear who gets it.
+const CROWD: usize = 16;
 /// Owned VIPs that are listed in every beat; more are listed when they change and with the slow beat.
 const LISTED: usize = 32;
 /// When a lost peer's boot is forgotten, so that a clock set back does not shut it out for ever.
@@ -195,6 +197,8 @@ pub struct View {
 pub enum Action {
     /// Send this to one member, or to everybody.
     Send(Option<Arc<str>>, Box<Beat>),
+    /// Send this by multicast only, for who is not known yet.
+    Flood(Box<Beat>),
     /// Show this to all members by way of the API server, if there is one; see [`letters`].
     Post(Box<Beat>),
     /// Ask by ARP or NDP who has this VIP.
@@ -434,7 +438,8 @@ impl Members {
         self.now = self.now.max(now);
         let name = Arc::clone(&beat.node);
         let known = self.peers.get(&name).is_some_and(|peer| peer.beat.boot == beat.boot);
-        let echoed = beat.heard.iter().find(|heard| heard.id == id(&self.me) && heard.boot == self.boot);
+        let me = id(&self.me);
+        let echoed = beat.heard.iter().find(|heard| heard.id == me && heard.boot == self.boot);
         if echoed.is_some_and(|echo| echo.held) {
             self.started = self.started.max(now);
         }
@@ -469,7 +474,7 @@ impl Members {
         self.take_wishes(wishes, now);
         if !known || asks {
             // It shall hear at once what we own.
-            let beat = self.beat(0, true);
+            let beat = self.beat(Some(&name), 0, true);
             self.out.push_back(Action::Send(Some(name), Box::new(beat)));
         }
         if changed || !known {

@@ -31,7 +31,7 @@ pub const UNANSWERED: u32 = 3;
 /// Seconds without an echo until that is told: the first echo of a new member takes one.
 pub const UNECHOED: u32 = 3;
 /// VIPs that are asked for at once.
-const MOST: usize = 4;
+const MOST: usize = 2;
 
 /// The VIPs that are asked for.
 #[derive(Debug, Default)]

@@ -206,7 +206,7 @@ impl Net {
                     self.nodes[from].inbox.push((self.ms + 1, Mail::Gateway));
                 }
             }
-            Action::Gain(_) | Action::Lose(_) | Action::Refresh(_) => {}
+            Action::Flood(_) | Action::Gain(_) | Action::Lose(_) | Action::Refresh(_) => {}
         }
     }
 
@@ -289,6 +289,23 @@ fn a_dead_owner_is_replaced_within_the_bound() {
             assert!(took <= 125, "seed {seed}, {count} nodes: {took} ms");
         }
     }
+}
+
+/// Where a beat has no room for all whom its sender hears.
+#[test]
+fn a_crowd_hears_itself_both_ways_and_replaces_a_dead_owner_within_the_bound() {
+    let (mut net, vip, owner) = settled(CROWD + 4, 11);
+    let names: Vec<&str> = net.nodes.iter().map(|node| &*node.name).collect();
+    assert_eq!(names[owner], election::owner(vip, &names).unwrap());
+    for node in &net.nodes {
+        assert_eq!((node.members.one_way().count(), node.members.alive().count()), (0, CROWD + 3), "{}", node.name);
+        assert!(node.members.deaf_to_us().is_empty());
+    }
+    net.kill(owner);
+    let took = net.until_moved(vip, owner);
+    // Who is no neighbour of the owner hears of its silence from one, and asks for itself.
+    assert!(took <= 200, "{took} ms");
+    assert_eq!(net.owners(vip).len(), 1);
 }
 
 #[test]
