@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ferrogate_tests::api_server::ApiServer;
 use ferrogate_tests::appliance::{Appliance, Builder};
 use ferrogate_tests::binary;
 use ferrogate_tests::folder::Folder;
@@ -10,7 +11,7 @@ use ferrogate_tests::manifests::{load_balancer, pool};
 use ferrogate_tests::netns::{Lan, Wire};
 use ferrogate_tests::skip_unless_root;
 use ferrogate_tests::wait::{Stopwatch, throughout, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TAKEN: &str = "10.77.0.100";
 const FREE: &str = "10.77.0.101";
@@ -89,7 +90,8 @@ async fn a_service_that_can_only_have_a_taken_address_waits_and_says_who_has_it(
         )
     };
     let range = format!("{TAKEN}-{FREE}");
-    for (range, service) in [(range, asking(TAKEN))] {
+    // Asked for; and the only one of its pool.
+    for (range, service) in [(range, asking(TAKEN)), (format!("{TAKEN}/32"), load_balancer("lan", "edge"))] {
         let scene = Scene::new();
         let appliance = scene.start(&[&range], &service).await;
         let mac = scene.mac();
@@ -107,6 +109,40 @@ async fn a_service_that_can_only_have_a_taken_address_waits_and_says_who_has_it(
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_the_condition_of_the_service_names_who_has_the_last_address() {
+    skip_unless_root!();
+    let scene = Scene::new();
+    let server = ApiServer::start_inside(&scene.lan.node).expect("a free loopback port");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let kubeconfig = server.kubeconfig(folder.path()).expect("a writable folder");
+    let put = |object: &Value| drop(server.put(object).expect("a kind it serves"));
+    let pools = |range: &str| {
+        let text = format!("address-pools:\n- name: lan\n  protocol: layer2\n  addresses: [{range}]\n");
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "config": text },
+            "metadata": { "namespace": "metallb-system", "name": "config" } })
+    };
+    put(&pools(&format!("{TAKEN}/32")));
+    put(&json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "namespace": "shop", "name": "edge" },
+        "spec": { "type": "LoadBalancer", "ports": [{ "port": 80, "protocol": "TCP", "targetPort": 8080 }] } }));
+    let builder = Builder::cluster(&kubeconfig).inside(scene.lan.node.name());
+    let _appliance = builder.with(&["--roles", "speaker"]).start().await;
+    let says = async |status: &str, expected: &str| {
+        until(expected, async || {
+            let service = server.get("Service", "shop", "edge").map_err(|failure| failure.message)?;
+            let conditions = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let is_it = |it: &Value| {
+                it["status"] == status && it["message"].as_str().is_some_and(|text| text.contains(expected))
+            };
+            if conditions.iter().any(is_it) { Ok(()) } else { Err(service["status"].to_string()) }
+        })
+        .await;
+    };
+    says("False", &scene.mac()).await;
+    put(&pools(&format!("{TAKEN}-{FREE}")));
+    says("True", FREE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::scene::{DOUBLED, OUTAGE, VIP, now};
 
 /// Letters take a few seconds each way, and a member is known by them after two.
-const LETTERS: Duration = Duration::from_secs(60);
+const LETTERS: Duration = Duration::from_mins(1);
 
 /// Fields are dropped in this order: processes before the namespaces they live in.
 struct Cluster {

@@ -6,6 +6,7 @@
 
 mod clients;
 mod cluster;
+mod disturbances;
 mod faults;
 mod heard;
 mod moving;

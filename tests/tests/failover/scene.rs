@@ -91,6 +91,11 @@ impl Scene {
         name.strip_prefix('n')?.parse::<usize>().ok().map(|number| number - 1)
     }
 
+    /// Starts the next node of the switch.
+    pub(crate) fn join(&mut self) {
+        self.nodes.push(self.builders[self.nodes.len()].spawn());
+    }
+
     /// Waits until a problem of this node, if `is_there`, says this.
     pub(crate) async fn tells(&self, node: usize, expected: &str, is_there: bool) {
         until(expected, async || {
