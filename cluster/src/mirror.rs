@@ -190,7 +190,7 @@ impl Mirror {
 fn shared<T>(previous: &Objects<T>, objects: BTreeMap<ObjectName, Arc<T>>) -> Objects<T> {
     let same = previous.len() == objects.len()
         && previous.iter().zip(&objects).all(|(old, new)| old.0 == new.0 && Arc::ptr_eq(old.1, new.1));
-    if same { Arc::clone(previous) } else { Arc::new(objects) }
+    if same { Arc::clone(previous) } else { Arc::new(objects.into_iter().collect()) }
 }
 
 /// Whether two snapshots share everything.

@@ -190,7 +190,8 @@ pub struct Transitions(BTreeSet<Event>);
 impl Transitions {
     /// The events in `reports` that did not hold when this was called last.
     pub fn news<'a>(&mut self, reports: &[&'a Report]) -> Vec<&'a Event> {
-        let holding: BTreeSet<&Event> = reports.iter().flat_map(|report| &report.events).collect();
+        let holding: BTreeSet<&Event> =
+            reports.iter().flat_map(|report| report.events.iter().chain(report.local_events.iter())).collect();
         let news = holding.iter().copied().filter(|event| !self.0.contains(*event)).collect();
         self.0 = holding.into_iter().cloned().collect();
         news

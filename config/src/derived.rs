@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::object::ObjectName;
+use crate::shared::SharedMap;
 use crate::snapshot::Objects;
 
 /// What follows from one object.
@@ -19,43 +20,48 @@ pub struct Derived<T, R> {
     pub result: R,
 }
 
-/// What follows from each object of a kind, in the order of their names.
+/// What follows from each object of a kind.
 #[derive(Clone, Debug)]
-pub struct DerivedAll<T, R>(Vec<Derived<T, R>>);
+pub struct DerivedAll<T, R> {
+    seen: Objects<T>,
+    all: SharedMap<ObjectName, Arc<Derived<T, R>>>,
+}
 
 impl<T, R> Default for DerivedAll<T, R> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { seen: Objects::default(), all: SharedMap::new() }
     }
 }
 
 impl<T, R> DerivedAll<T, R> {
     /// Derives what is new, and lets go of what is gone; `derive` must depend on its arguments only.
-    pub fn update(&mut self, objects: &Objects<T>, mut derive: impl FnMut(&ObjectName, &T) -> R) -> &[Derived<T, R>] {
-        let mut known = std::mem::take(&mut self.0).into_iter().peekable();
-        let next = |(name, object): (&ObjectName, &Arc<T>)| {
-            // Both are in the order of names; whether it is the very object is the cheaper question.
-            let is_same = |known: &Derived<T, R>| Arc::ptr_eq(&known.object, object) && known.name == *name;
-            while known.next_if(|known| !is_same(known) && known.name < *name).is_some() {}
-            known.next_if(is_same).unwrap_or_else(|| Derived {
-                name: name.clone(),
-                object: Arc::clone(object),
-                result: derive(name, object),
-            })
-        };
-        self.0 = objects.iter().map(next).collect();
-        &self.0
+    pub fn update(
+        &mut self,
+        objects: &Objects<T>,
+        mut derive: impl FnMut(&ObjectName, &T) -> R,
+    ) -> &SharedMap<ObjectName, Arc<Derived<T, R>>> {
+        for change in objects.changes(&self.seen, Arc::ptr_eq) {
+            let Some(object) = change.after else {
+                self.all.remove(change.key);
+                continue;
+            };
+            let (name, object) = (change.key.clone(), Arc::clone(object));
+            let result = derive(&name, &object);
+            self.all.insert(name.clone(), Arc::new(Derived { name, object, result }));
+        }
+        self.seen = Arc::clone(objects);
+        &self.all
     }
 
     /// What was derived last.
     #[must_use]
-    pub fn all(&self) -> &[Derived<T, R>] {
-        &self.0
+    pub const fn all(&self) -> &SharedMap<ObjectName, Arc<Derived<T, R>>> {
+        &self.all
     }
 
     /// Lets go of everything.
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
                     format!("{name} {thing}")
                 };
                 let found = all.update(&Arc::new(named.collect()), derive);
-                let found: Vec<String> = found.iter().map(|it| it.result.clone()).collect();
+                let found: Vec<String> = found.values().map(|it| it.result.clone()).collect();
                 let expected: Vec<String> = objects.iter().map(|(n, it)| format!("a/{n} {it}")).collect();
                 prop_assert_eq!(found, expected);
                 let now: BTreeSet<(String, usize)> = objects.iter().map(|(n, it)| (format!("a/{n}"), *it)).collect();

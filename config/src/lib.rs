@@ -23,6 +23,7 @@ pub mod pattern;
 pub mod pool;
 pub mod report;
 pub mod settings;
+pub mod shared;
 pub mod snapshot;
 mod suggest;
 pub mod summary;

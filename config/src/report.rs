@@ -4,21 +4,29 @@
 //! there and writes the difference. The `*Entry` types are the JSON of the admin API, stable and documented.
 
 mod address;
+mod events;
+mod routes;
 mod secret;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 pub use address::{IngressAddress, IngressAddressError};
+pub use events::Events;
+pub use routes::{Certificates, Listing, Routes};
 pub use secret::{SecretWrite, data_digest};
 
 use crate::diagnostic::{Problem, Severity};
 use crate::object::{ObjectName, ObjectRef};
 use crate::pool::PoolName;
+use crate::shared::SharedMap;
 
 /// Everything that one domain wants to be known; replaces that domain's report before it.
+///
+/// What did not change is shared with the report before, so that a comparison costs what differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Generation of the snapshot it was computed from. A report made before the last committed status could be seen
@@ -26,15 +34,17 @@ pub struct Report {
     pub generation: u64,
     /// Wanted address status of each `LoadBalancer` Service we are responsible for; a Service not in here is left
     /// alone, one with no addresses has its status cleared.
-    pub services: BTreeMap<ObjectName, ServiceStatus>,
+    pub services: SharedMap<ObjectName, ServiceStatus>,
     /// Wanted `status.loadBalancer` of each Ingress of our class, sorted; one with no addresses has its status cleared.
-    pub ingresses: BTreeMap<ObjectName, Vec<IngressAddress>>,
+    pub ingresses: SharedMap<ObjectName, Vec<IngressAddress>>,
     /// Wanted content of Secrets that are ours; a Secret not in here is left alone.
     pub secrets: BTreeMap<ObjectName, SecretWrite>,
     /// Events that hold now; each is written once, when it first appears.
-    pub events: Vec<Event>,
+    pub events: Events,
+    /// Events of what only the node knows that it happens on; it tells them itself, whoever leads.
+    pub local_events: Events,
     /// What this domain found wrong, with places filled in.
-    pub problems: Vec<Problem>,
+    pub problems: Arc<Vec<Problem>>,
 }
 
 /// Wanted status of one Service.
@@ -57,17 +67,6 @@ pub struct Event {
     pub reason: &'static str,
     /// The sentence for people.
     pub message: String,
-}
-
-/// Reasons of what only the node knows that it happens on.
-const LOCAL: [&str; 4] = ["nodeAssigned", "AddressConflict", "NotHeard", "HeartbeatPathBroken"];
-
-impl Event {
-    /// Whether this node tells it, whoever leads: no other can know it.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        LOCAL.contains(&self.reason)
-    }
 }
 
 /// Whether a Service's addresses are on the LAN.

@@ -4,7 +4,7 @@
 //! it and cannot tell the source. Kinds and objects that did not change are shared with the snapshot before, so that
 //! `Arc::ptr_eq` tells a core what it need not look at again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,9 +17,10 @@ use crate::diagnostic::{Place, Problem};
 use crate::issuer::objects::{ClusterIssuerObject, IssuerObject};
 use crate::object::{FieldPath, ObjectName, ObjectRef};
 use crate::pool::PoolConfig;
+use crate::shared::SharedMap;
 
 /// All objects of one kind, in the order of their names.
-pub type Objects<T> = Arc<BTreeMap<ObjectName, Arc<T>>>;
+pub type Objects<T> = Arc<SharedMap<ObjectName, Arc<T>>>;
 
 /// All objects at one moment, with the last good address configuration.
 #[derive(Clone, Debug, Default)]

@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use config::diagnostic::Problem;
 use config::object::ObjectName;
-use config::report::{CertificateEntry, ManagedEntry, Report, RouteEntry, VipEntry};
+use config::report::{self, CertificateEntry, ManagedEntry, Report, RouteEntry, VipEntry};
 use config::snapshot::Snapshot;
 use lb_speaker::io::{MoveError, MoveOrder};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
@@ -49,9 +49,9 @@ pub(crate) struct View {
     /// Services and their addresses.
     pub(crate) vips: watch::Receiver<Arc<Vec<VipEntry>>>,
     /// Hosts, paths and their backends.
-    pub(crate) routes: watch::Receiver<Arc<Vec<RouteEntry>>>,
+    pub(crate) routes: watch::Receiver<Arc<report::Routes>>,
     /// Certificates that are served.
-    pub(crate) certificates: watch::Receiver<Arc<Vec<CertificateEntry>>>,
+    pub(crate) certificates: watch::Receiver<report::Certificates>,
     /// The name of this node.
     pub(crate) node: Arc<str>,
     /// Certificates that are ordered.
@@ -77,7 +77,7 @@ impl View {
         let known = Known {
             snapshot: snapshot.as_deref(),
             vips: &vips,
-            events: &report.events,
+            report: Some(&report),
             problems: &problems,
             node: &self.node,
         };
@@ -163,22 +163,23 @@ async fn vips(State(admin): State<Admin>) -> Json<Vips> {
 
 #[derive(Serialize)]
 struct Routes {
-    routes: Arc<Vec<RouteEntry>>,
+    routes: Vec<RouteEntry>,
 }
 
 async fn routes(State(admin): State<Admin>) -> Json<Routes> {
-    Json(Routes { routes: Arc::clone(&admin.view.routes.borrow()) })
+    let routes = Arc::clone(&admin.view.routes.borrow());
+    Json(Routes { routes: routes.to_vec() })
 }
 
 #[derive(Serialize)]
 struct Certificates {
-    certificates: Arc<Vec<CertificateEntry>>,
+    certificates: Vec<CertificateEntry>,
     managed: Arc<Vec<ManagedEntry>>,
 }
 
 async fn certificates(State(admin): State<Admin>) -> Json<Certificates> {
-    let certificates = Arc::clone(&admin.view.certificates.borrow());
-    Json(Certificates { certificates, managed: Arc::clone(&admin.view.managed.borrow()) })
+    let certificates = admin.view.certificates.borrow().clone();
+    Json(Certificates { certificates: certificates.to_vec(), managed: Arc::clone(&admin.view.managed.borrow()) })
 }
 
 /// Has a certificate renewed. Whoever may read metrics may not spend what a CA allows us: only this machine may.
@@ -305,14 +306,14 @@ mod tests {
     fn view() -> View {
         let object = ObjectRef::new(Kind::Ingress, ObjectName::new("shop", "web"));
         let problem = Problem::error(object, FieldPath::of(["spec"]), "there is no Service shop/web");
-        let report = Arc::new(Report { problems: vec![problem], ..Report::default() });
+        let report = Arc::new(Report { problems: Arc::new(vec![problem]), ..Report::default() });
         // A receiver keeps the last value when its sender is gone.
         View {
             snapshots: watch::channel(None).1,
             reports: [Arc::clone(&report), report, Arc::default()].map(|report| watch::channel(report).1),
             vips: watch::channel(Arc::default()).1,
             routes: watch::channel(Arc::default()).1,
-            certificates: watch::channel(Arc::default()).1,
+            certificates: watch::channel(report::Certificates::default()).1,
             node: "node-1".into(),
             managed: watch::channel(Arc::default()).1,
             wishes: None,

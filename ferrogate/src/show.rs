@@ -23,7 +23,7 @@ use crate::admin::View;
 use crate::cli::LogFormat;
 use crate::problems;
 use crate::readiness::Readiness;
-use crate::table::{Line, Listeners, Picture, draw};
+use crate::table::{LISTED, Line, Listeners, Picture, draw};
 
 /// How long changes are gathered before they are shown.
 const QUIET: Duration = Duration::from_millis(100);
@@ -80,12 +80,13 @@ pub(crate) async fn run(mut view: View, screen: Screen, readiness: Readiness, sh
 fn picture(view: &mut View, screen: &Screen) -> Picture {
     view.snapshots.mark_unchanged();
     view.reports.iter_mut().for_each(watch::Receiver::mark_unchanged);
-    let (vips, routes) = (view.vips.borrow_and_update().to_vec(), view.routes.borrow_and_update().to_vec());
-    let certificates = view.certificates.borrow_and_update().to_vec();
+    let (vips, routes) = (view.vips.borrow_and_update().clone(), view.routes.borrow_and_update().clone());
+    let certificates = view.certificates.borrow_and_update().clone();
     Picture {
         vips,
-        routes,
-        certificates,
+        routes: routes.entries.first(LISTED),
+        route_count: routes.len,
+        certificates: certificates.to_vec(),
         problems: view.problems(),
         listeners: screen.listeners.clone(),
         publish_service: screen.publish_service.clone(),
@@ -117,7 +118,7 @@ fn log(picture: &Picture) {
     info!(
         services = picture.vips.len(),
         pending,
-        routes = picture.routes.len(),
+        routes = picture.route_count,
         certificates = picture.certificates.len(),
         errors,
         warnings,

@@ -9,10 +9,11 @@
 //!
 //! Pure. The clock and the requests: [`crate::io`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use config::object::ObjectName;
+use config::shared::SharedMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -24,7 +25,9 @@ const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 #[derive(Debug, Default)]
 struct Books {
     /// Ingresses that may have series. A request may end after its Ingress is gone and must not bring it back.
-    known: BTreeSet<ObjectName>,
+    known: SharedMap<ObjectName, usize>,
+    /// Those that are about to have some.
+    expected: SharedMap<ObjectName, usize>,
     /// Method and status of each series of requests, by Ingress; needed to remove them.
     seen: BTreeMap<ObjectName, Vec<(&'static str, u16)>>,
 }
@@ -32,7 +35,7 @@ struct Books {
 impl Books {
     /// Requests that no Ingress is for have series as well.
     fn may_have_series(&self, ingress: &ObjectName) -> bool {
-        ingress.name.is_empty() || self.known.contains(ingress)
+        ingress.name.is_empty() || self.known.contains_key(ingress) || self.expected.contains_key(ingress)
     }
 }
 
@@ -153,20 +156,21 @@ impl IngressMetrics {
     }
 
     /// Announces the Ingresses of a table that is about to come in force.
-    pub fn expect<'a>(&self, ingresses: impl IntoIterator<Item = &'a ObjectName>) {
-        self.books().known.extend(ingresses.into_iter().cloned());
+    pub fn expect(&self, ingresses: &SharedMap<ObjectName, usize>) {
+        self.books().expected = ingresses.clone();
     }
 
     /// Removes the series of every Ingress that is not among these.
-    pub fn retain<'a>(&self, ingresses: impl IntoIterator<Item = &'a ObjectName>) {
+    pub fn retain(&self, ingresses: &SharedMap<ObjectName, usize>) {
         let mut books = self.books();
-        books.known = ingresses.into_iter().cloned().collect();
-        let all = std::mem::take(&mut books.seen);
-        let (stay, go): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            all.into_iter().partition(|(ingress, _)| books.may_have_series(ingress));
-        books.seen = stay;
-        for (ingress, series) in go {
-            self.remove(&ingress, &series);
+        let before = [std::mem::take(&mut books.known), std::mem::take(&mut books.expected)];
+        books.known = ingresses.clone();
+        for before in &before {
+            for gone in ingresses.changes(before, |_, _| true).filter(|change| change.after.is_none()) {
+                if let Some(series) = books.seen.remove(gone.key) {
+                    self.remove(gone.key, &series);
+                }
+            }
         }
     }
 
@@ -291,7 +295,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = IngressMetrics::register(&registry).unwrap();
         let web = ObjectName::new("shop", "web");
-        metrics.expect([&web]);
+        metrics.expect(&[(web.clone(), 1)].into());
         let recorder = metrics.recorder(Some(&web));
         recorder.record("GET", 200, 0.002);
         recorder.record("GET", 200, 0.002);
@@ -313,12 +317,12 @@ mod tests {
         let registry = Registry::new();
         let metrics = IngressMetrics::register(&registry).unwrap();
         let (gone, stays) = (ObjectName::new("shop", "gone"), ObjectName::new("shop", "stays"));
-        metrics.expect([&gone, &stays]);
+        metrics.expect(&[(gone.clone(), 1), (stays.clone(), 1)].into());
         let late = metrics.recorder(Some(&gone));
         for ingress in [Some(&gone), Some(&stays), None] {
             metrics.recorder(ingress).record("POST", 201, 0.1);
         }
-        metrics.retain([&stays]);
+        metrics.retain(&[(stays.clone(), 1)].into());
         late.record("POST", 201, 0.1);
         metrics.recorder(Some(&gone)).record("POST", 201, 0.1);
         let text = text(&registry);

@@ -8,8 +8,8 @@ use config::report::{CertificateEntry, RouteEntry};
 use crate::certs::{CertTable, Certificate};
 use crate::routes::Route;
 
-/// The entries of `GET /api/v1/routes`, in the order of the routes.
-pub fn routes<'a>(routes: impl IntoIterator<Item = &'a Arc<Route>>) -> Vec<RouteEntry> {
+/// The first `count` entries of `GET /api/v1/routes`, in the order of the routes.
+pub fn routes<'a>(routes: impl IntoIterator<Item = &'a Arc<Route>>, count: usize) -> Vec<RouteEntry> {
     let entry = |route: &Arc<Route>| RouteEntry {
         host: route.host.to_string(),
         path: route.path.as_written().to_owned(),
@@ -18,12 +18,13 @@ pub fn routes<'a>(routes: impl IntoIterator<Item = &'a Arc<Route>>) -> Vec<Route
         backend: route.endpoints.key().to_string(),
         endpoints: route.endpoints.list().len(),
     };
-    routes.into_iter().map(entry).collect()
+    routes.into_iter().take(count).map(entry).collect()
 }
 
-/// The entries of `GET /api/v1/certificates`: each certificate that is shown for some name, then the default one.
+/// The first `count` entries of `GET /api/v1/certificates`: each certificate that is shown for some name, then the
+/// default one.
 #[must_use]
-pub fn certificates(table: &CertTable) -> Vec<CertificateEntry> {
+pub fn certificates(table: &CertTable, count: usize) -> Vec<CertificateEntry> {
     let entry = |certificate: &Certificate| CertificateEntry {
         secret: certificate.secret.clone(),
         hosts: certificate.names.clone(),
@@ -31,5 +32,10 @@ pub fn certificates(table: &CertTable) -> Vec<CertificateEntry> {
         issuer: certificate.issuer.clone(),
     };
     let by_secret: BTreeMap<_, _> = table.iter().map(|certificate| (&certificate.secret, certificate)).collect();
-    by_secret.into_values().chain([table.default_certificate()]).map(|certificate| entry(certificate)).collect()
+    by_secret
+        .into_values()
+        .chain([table.default_certificate()])
+        .take(count)
+        .map(|certificate| entry(certificate))
+        .collect()
 }

@@ -29,7 +29,7 @@ type Nodes = BTreeSet<Arc<str>>;
 #[derive(Debug)]
 pub struct Candidates {
     usable: Option<Arc<Nodes>>,
-    /// The nodes with a ready endpoint, by namespace and name of the Service.
+    /// The nodes with a ready endpoint, by namespace and name of each Service to which only those matter.
     serving: HashMap<ObjectName, Nodes>,
 }
 
@@ -43,8 +43,7 @@ impl Candidates {
     /// Who may own the addresses of `service`; any member when the snapshot knows no nodes.
     #[must_use]
     pub fn eligible(&self, name: &ObjectName, service: &Service) -> Eligible {
-        let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
-        let nodes = if policy == Some("Local") {
+        let nodes = if is_local(service) {
             let serving = self.serving.get(name).cloned().unwrap_or_default();
             let both = |usable: &Arc<Nodes>| usable.intersection(&serving).cloned().collect();
             Some(Arc::new(self.usable.as_ref().map_or_else(|| serving.clone(), both)))
@@ -80,16 +79,26 @@ fn is_usable(node: &Node) -> bool {
     !excluded && conditions.into_iter().all(|it| it.type_ != "NetworkUnavailable" || it.status != "True")
 }
 
-/// The nodes with a ready endpoint, for each Service; a missing `ready` means yes (KEP-752).
+fn is_local(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| spec.external_traffic_policy.as_deref() == Some("Local"))
+}
+
+/// The nodes with a ready endpoint, for each Service with policy `Local`; a missing `ready` means yes (KEP-752).
 fn serving(snapshot: &Snapshot) -> HashMap<ObjectName, Nodes> {
-    let mut serving: HashMap<_, Nodes> = HashMap::new();
+    let local = snapshot.services.iter().filter(|(_, service)| is_local(service));
+    let mut serving: HashMap<ObjectName, Nodes> = local.map(|(name, _)| (name.clone(), Nodes::new())).collect();
+    if serving.is_empty() {
+        return serving;
+    }
     for (name, slice) in snapshot.endpoint_slices.iter() {
         let labels = slice.metadata.labels.as_ref();
         let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) else { continue };
         let is_ready = |endpoint: &&Endpoint| endpoint.conditions.as_ref().and_then(|it| it.ready).unwrap_or(true);
         let nodes = slice.endpoints.iter().filter(is_ready).filter_map(|endpoint| endpoint.node_name.as_deref());
         let service = ObjectName::new(Arc::clone(&name.namespace), service.as_str());
-        serving.entry(service).or_default().extend(nodes.map(Arc::from));
+        if let Some(serving) = serving.get_mut(&service) {
+            serving.extend(nodes.map(Arc::from));
+        }
     }
     serving
 }
@@ -125,8 +134,10 @@ mod tests {
 
     fn eligible_nodes(snapshot: &Snapshot, policy: &str) -> Option<Vec<String>> {
         let spec = ServiceSpec { external_traffic_policy: Some(policy.to_owned()), ..ServiceSpec::default() };
-        let service = Service { spec: Some(spec), ..Service::default() };
-        let nodes = Candidates::of(snapshot).eligible(&ObjectName::new("shop", "web"), &service).nodes?;
+        let service = Arc::new(Service { spec: Some(spec), ..Service::default() });
+        let name = ObjectName::new("shop", "web");
+        let services = Arc::new([(name.clone(), Arc::clone(&service))].into());
+        let nodes = Candidates::of(&Snapshot { services, ..snapshot.clone() }).eligible(&name, &service).nodes?;
         Some(nodes.iter().map(ToString::to_string).collect())
     }
 

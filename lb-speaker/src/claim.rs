@@ -21,7 +21,7 @@ pub use annotation::{ASK_ADDRESSES, ASK_POOL, Annotation, PREFIXES, SHARE, depre
 use family::families;
 pub use family::{Families, Family};
 pub use fault::Fault;
-pub use readings::{Reading, Readings};
+pub use readings::{AllReadings, Reading, Readings};
 
 /// A port that is taken on an address: `tcp/80`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

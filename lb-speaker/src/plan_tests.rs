@@ -106,7 +106,7 @@ fn a_service_that_wants_no_address_any_more_is_cleared_and_others_left_alone() {
         ("plain", service("ClusterIP", &[])),
     ];
     let report = planned(&snapshot(vec![lan()], services)).report;
-    assert_eq!(report.services, BTreeMap::from([(ObjectName::new("default", "cleared"), ServiceStatus::default())]));
+    assert_eq!(report.services, [(ObjectName::new("default", "cleared"), ServiceStatus::default())].into());
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_orphan_is_told_to_the_config_map_and_renumbered_only_where_pools_are_known
     let name = ObjectName::new("default", "web");
     let config_map = PlanOptions::default().config_map;
     let mut before = snapshot(vec![lan()], held());
-    before.config_maps = Arc::new(BTreeMap::from([(config_map.clone(), Arc::default())]));
+    before.config_maps = Arc::new([(config_map.clone(), Arc::default())].into());
     let told = planned(&before).report.events;
     let event = told.iter().find(|event| event.object.kind == Kind::ConfigMap).unwrap();
     assert!(event.message.contains("default/web 198.51.100.1"), "{}", event.message);
@@ -194,14 +194,14 @@ fn addresses_of_nodes_and_the_ends_of_the_lan_are_given_only_if_told_so() {
     let edge = pool("edge", Protocol::Layer2, "192.0.2.0", "192.0.2.3");
     let mut before =
         snapshot(vec![edge], vec![("a", service("LoadBalancer", &[])), ("b", service("LoadBalancer", &[]))]);
-    before.nodes = Arc::new(BTreeMap::from([(ObjectName::cluster("n1"), Arc::new(node))]));
+    before.nodes = Arc::new([(ObjectName::cluster("n1"), Arc::new(node))].into());
     let lan = Lan { subnets: vec!["192.0.2.1/30".parse().unwrap()], ..Lan::default() };
     for (reserved, expected) in [
         (ReservedPolicy::Refuse, vec![vec![ip("192.0.2.1")], vec![]]),
         (ReservedPolicy::Give, vec![vec![ip("192.0.2.0")], vec![ip("192.0.2.1")]]),
     ] {
         let options = PlanOptions { reserved, lan: lan.clone(), ..PlanOptions::default() };
-        let ips: Vec<_> = super::plan(&before, &options).services.into_values().map(|it| it.ips).collect();
+        let ips: Vec<_> = super::plan(&before, &options).services.values().map(|it| it.ips.clone()).collect();
         assert_eq!(ips, expected, "{reserved:?}");
     }
     let options = PlanOptions { lan, ..PlanOptions::default() };
@@ -244,5 +244,60 @@ proptest! {
             prop_assert_eq!(&second.report.services.get(name).cloned().unwrap_or_default(), wanted);
         }
         prop_assert!(second.services.values().all(|planned| planned.committed));
+    }
+}
+
+/// A step in the life of a cluster: a Service that comes, changes or goes, or another configuration.
+#[derive(Clone, Debug)]
+enum Edit {
+    Service(u8, &'static str, Vec<u8>, Option<u8>),
+    NoService(u8),
+    Pools(u8),
+    Taken(Option<u8>),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let types = prop_oneof![3 => Just("LoadBalancer"), 1 => Just("ClusterIP")];
+    let held = proptest::collection::vec(1_u8..6, 0..2);
+    prop_oneof![
+        5 => (0_u8..5, types, held, proptest::option::of(1_u8..6)).prop_map(|(a, b, c, d)| Edit::Service(a, b, c, d)),
+        1 => (0_u8..5).prop_map(Edit::NoService),
+        1 => (0_u8..3).prop_map(Edit::Pools),
+        1 => proptest::option::of(1_u8..6).prop_map(Edit::Taken),
+    ]
+}
+
+fn make(edit: &Edit, snapshot: &mut Snapshot, options: &mut PlanOptions) {
+    let address = |last: u8| format!("192.0.2.{last}");
+    let name = |number: u8| ObjectName::new("default", format!("s{number}"));
+    match edit {
+        Edit::Service(number, type_, held, asked) => {
+            let held: Vec<String> = held.iter().map(|last| address(*last)).collect();
+            let made = service(type_, &held.iter().map(String::as_str).collect::<Vec<_>>());
+            let made = asked.map_or(made.clone(), |last| asking(made, &address(last)));
+            Arc::make_mut(&mut snapshot.services).insert(name(*number), Arc::new(made));
+        }
+        Edit::NoService(number) => drop(Arc::make_mut(&mut snapshot.services).remove(&name(*number))),
+        Edit::Pools(which) => {
+            let pools = [vec![lan()], vec![pool("lan", Protocol::Layer2, "192.0.2.1", "192.0.2.1")], Vec::new()];
+            let pools = pools[usize::from(*which)].clone();
+            snapshot.pools = Arc::new(PoolConfig { pools, ..PoolConfig::default() });
+        }
+        Edit::Taken(last) => {
+            let mac = "02:00:00:00:00:01".parse().unwrap();
+            options.taken = last.iter().map(|last| (ip(&address(*last)), mac)).collect();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn planning_step_by_step_equals_planning_afresh(edits in proptest::collection::vec(edit(), 1..20)) {
+        let (mut snapshot, mut options) = (snapshot(vec![lan()], Vec::new()), PlanOptions::default());
+        let mut planner = Planner::default();
+        for edit in &edits {
+            make(edit, &mut snapshot, &mut options);
+            prop_assert_eq!(planner.plan(&snapshot, &options), plan(&snapshot, &options), "{:?}", edits);
+        }
     }
 }

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use config::object::{ObjectName, ObjectRef};
+use config::object::{Kind, ObjectName, ObjectRef};
 use config::pool::Protocol;
 
 use crate::plan::{Plan, Planned};
@@ -33,9 +33,15 @@ pub struct Probation {
 #[must_use]
 pub fn review(plan: &Plan, findings: &Findings, ways: impl Fn(IpAddr) -> Vec<u32>) -> Probation {
     let mut probation = Probation::default();
-    let held: BTreeSet<IpAddr> = plan.services.values().flat_map(|planned| planned.live.iter().copied()).collect();
-    let newcomers: BTreeSet<IpAddr> = plan.services.values().flat_map(announced).collect();
-    for ip in newcomers.difference(&held) {
+    // What is committed is in a status, whole.
+    let settling = plan.services.values().filter(|planned| !planned.committed);
+    let mut newcomers: BTreeSet<IpAddr> = settling.flat_map(announced).collect();
+    if !newcomers.is_empty() {
+        for ip in plan.services.values().flat_map(|planned| &planned.live) {
+            newcomers.remove(ip);
+        }
+    }
+    for ip in &newcomers {
         let ways = ways(*ip);
         if !ways.is_empty() && !findings.free.contains(ip) {
             probation.waiting.insert(*ip);
@@ -58,27 +64,25 @@ pub fn hold_back(plan: &mut Plan, waiting: &BTreeSet<IpAddr>) {
     if waiting.is_empty() {
         return;
     }
-    let mut concerned: BTreeSet<ObjectName> = BTreeSet::new();
-    for (name, planned) in &mut plan.services {
-        planned.probing = planned.ips.iter().copied().filter(|ip| waiting.contains(ip)).collect();
-        if planned.probing.is_empty() {
-            continue;
-        }
-        planned.ips.retain(|ip| !waiting.contains(ip));
-        planned.committed = false;
-        concerned.insert(name.clone());
-        if let Some(status) = plan.report.services.get_mut(name) {
+    let waits = |planned: &Planned| planned.ips.iter().any(|ip| waiting.contains(ip));
+    let concerned = plan.services.iter().filter(|(_, planned)| !planned.committed && waits(planned));
+    for name in concerned.map(|(name, _)| name.clone()).collect::<Vec<ObjectName>>() {
+        let Some(planned) = plan.services.get_mut(&name) else { continue };
+        let (probing, ips) = planned.ips.iter().partition(|ip| waiting.contains(ip));
+        (planned.probing, planned.ips) = (probing, ips);
+        if let Some(status) = plan.report.services.get_mut(&name) {
             status.ips.clone_from(&planned.ips);
             status.pool = status.pool.take().filter(|_| !planned.ips.is_empty());
         }
+        let object = ObjectRef::new(Kind::Service, name);
+        let others = plan.report.events.of(&object).iter().filter(|event| event.reason != "IPAllocated").cloned();
+        let others = others.collect();
+        plan.report.events.set(&object, others);
     }
-    let names_address = |object: &ObjectRef, reason: &str| reason == "IPAllocated" && concerned.contains(&object.name);
-    plan.report.events.retain(|event| !names_address(&event.object, event.reason));
 }
 
 #[cfg(test)]
 mod tests {
-    use config::object::Kind;
     use config::pool::PoolName;
     use config::report::{Event, ServiceStatus};
 

@@ -39,7 +39,7 @@ fn planned(ip: IpAddr) -> Planned {
 }
 
 fn plan_of(planned: Planned) -> Plan {
-    Plan { services: BTreeMap::from([(ObjectName::new("default", "web"), planned)]), ..Plan::default() }
+    Plan { services: [(ObjectName::new("default", "web"), planned)].into(), ..Plan::default() }
 }
 
 fn chosen(only: &[&str], except: &[&str]) -> Choice {

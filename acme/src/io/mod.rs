@@ -28,7 +28,7 @@ use config::challenge::{AlpnCertificate, Challenges};
 use config::diagnostic::{Problem, Severity};
 use config::issuer::{self, Issuers, Method};
 use config::object::{Kind, ObjectName};
-use config::report::{Event, ManagedEntry, Report, RouteEntry};
+use config::report::{Event, ManagedEntry, Report, Routes};
 use config::settings::ACME_STATE;
 use config::snapshot::Snapshot;
 use jiff::Timestamp;
@@ -87,7 +87,7 @@ pub struct AcmePorts {
     /// All objects.
     pub snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     /// What is served: certificates are ordered for these Ingresses only.
-    pub routes: watch::Receiver<Arc<Vec<RouteEntry>>>,
+    pub routes: watch::Receiver<Arc<Routes>>,
     /// Whether this process writes.
     pub leads: watch::Receiver<bool>,
     /// What we want written.
@@ -144,7 +144,7 @@ struct Task {
     /// The Secret of the store.
     state: ObjectName,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-    routes: watch::Receiver<Arc<Vec<RouteEntry>>>,
+    routes: watch::Receiver<Arc<Routes>>,
     /// Whether anybody has told what is served.
     knows_routes: bool,
     leads: watch::Receiver<bool>,
@@ -184,7 +184,7 @@ impl Task {
         let now = Timestamp::now();
         let Some(snapshot) = self.snapshots.borrow_and_update().clone() else { return };
         // Before it is known what is served, every order would look unwanted.
-        self.knows_routes |= self.routes.has_changed().unwrap_or_default() || !self.routes.borrow().is_empty();
+        self.knows_routes |= self.routes.has_changed().unwrap_or_default() || self.routes.borrow().len > 0;
         let leads = *self.leads.borrow_and_update() && self.knows_routes;
         if !leads {
             self.running.abort_all();
@@ -201,8 +201,7 @@ impl Task {
 
     fn look(&mut self, snapshot: &Arc<Snapshot>, now: Timestamp) {
         let routes = Arc::clone(&self.routes.borrow_and_update());
-        let served: BTreeSet<_> = routes.iter().map(|route| &route.ingress).collect();
-        let ours = snapshot.ingresses.iter().filter(|(name, _)| served.contains(name));
+        let ours = snapshot.ingresses.iter().filter(|(name, _)| routes.ingresses.contains_key(*name));
         let wants = wanted::wanted(ours.map(|(name, ingress)| (name, &**ingress)));
         let (issuers, mut wrong) = self.issuers(snapshot);
         wrong.extend(wants.problems.into_iter().map(|problem| snapshot.placed(problem)));
@@ -243,7 +242,7 @@ impl Task {
             generation: self.generation,
             secrets: self.orders.writes(&self.state),
             events: self.orders.events().into_iter().chain(bad).collect(),
-            problems,
+            problems: Arc::new(problems),
             ..Report::default()
         };
         replace(&self.outputs.reports, report);

@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use config::object::{Kind, ObjectRef};
-use config::report::Event;
+use config::report::{Event, Events};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -38,7 +38,8 @@ type Key = (ObjectRef, String, String);
 /// The events told, and those to tell.
 #[derive(Debug, Default)]
 pub(super) struct Teller {
-    holding: BTreeSet<Event>,
+    /// What holds, by who says so.
+    holding: [Events; 3],
     told: BTreeMap<Key, Told>,
     queue: VecDeque<Event>,
     /// What waits until the queue is empty.
@@ -80,20 +81,24 @@ impl Teller {
         }
     }
 
-    /// What holds now; what is new among it is to be told, unless an earlier process did.
-    pub(super) fn hold<'a>(&mut self, events: impl Iterator<Item = &'a Event>) {
-        let holding: BTreeSet<Event> = events.cloned().collect();
-        for event in holding.difference(&self.holding) {
-            let learned = self.told.get_mut(&key(event)).is_some_and(|told| std::mem::take(&mut told.learned));
-            let queue = if event.reason == ROUTINE { &mut self.routine } else { &mut self.queue };
-            if !learned && queue.len() < LONGEST_QUEUE {
-                queue.push_back(event.clone());
+    /// What holds now by what one domain says, as far as it is `ours` to tell; what is new among it is to be told, unless
+    /// an earlier process did.
+    pub(super) fn hold(&mut self, domain: usize, events: &Events, ours: impl Fn(&Event) -> bool) {
+        let Some(held) = self.holding.get_mut(domain) else { return };
+        let before = std::mem::replace(held, events.clone());
+        for (_, old, new) in events.changes(&before) {
+            for event in new.iter().filter(|event| ours(event) && !old.contains(event)) {
+                let learned = self.told.get_mut(&key(event)).is_some_and(|told| std::mem::take(&mut told.learned));
+                let queue = if event.reason == ROUTINE { &mut self.routine } else { &mut self.queue };
+                if !learned && queue.len() < LONGEST_QUEUE {
+                    queue.push_back(event.clone());
+                }
             }
         }
-        let holds = |event: &Event| !STANDING.contains(&event.reason) || holding.contains(event);
-        self.queue.retain(holds);
-        self.routine.retain(holds);
-        self.holding = holding;
+        let holding = &self.holding;
+        let stays = |event: &Event| !STANDING.contains(&event.reason) || holds(holding, event);
+        self.queue.retain(stays);
+        self.routine.retain(stays);
         self.forget();
     }
 
@@ -161,7 +166,7 @@ impl Teller {
             told.last = None;
             told.count -= 1;
         }
-        let is_over = STANDING.contains(&event.reason) && !self.holding.contains(&event);
+        let is_over = STANDING.contains(&event.reason) && !holds(&self.holding, &event);
         if self.queue.len() < LONGEST_QUEUE && !is_over {
             self.queue.push_front(event);
         }
@@ -170,10 +175,14 @@ impl Teller {
     /// Keeps the memory of what was told from growing without end.
     fn forget(&mut self) {
         if self.told.len() > 4 * LONGEST_QUEUE {
-            let holding: BTreeSet<Key> = self.holding.iter().map(key).collect();
+            let holding: BTreeSet<Key> = self.holding.iter().flat_map(Events::iter).map(key).collect();
             self.told.retain(|key, _| holding.contains(key));
         }
     }
+}
+
+fn holds(holding: &[Events], event: &Event) -> bool {
+    holding.iter().any(|events| events.of(&event.object).contains(event))
 }
 
 fn key(event: &Event) -> Key {
@@ -242,15 +251,15 @@ mod tests {
     #[test]
     fn an_event_is_told_once_and_counted_when_it_comes_back() {
         let (mut teller, start) = (Teller::default(), Instant::now());
-        let one = [event("one")];
-        teller.hold(one.iter());
-        teller.hold(one.iter());
+        let one: Events = [event("one")].into_iter().collect();
+        teller.hold(0, &one, |_| true);
+        teller.hold(0, &one, |_| true);
         assert!(matches!(drain(&mut teller, start)[..], [Telling::Create(_)]));
-        teller.hold([].iter());
-        teller.hold(one.iter());
+        teller.hold(0, &Events::default(), |_| true);
+        teller.hold(0, &one, |_| true);
         assert_eq!(drain(&mut teller, start), [], "too soon to say it again");
-        teller.hold([].iter());
-        teller.hold(one.iter());
+        teller.hold(0, &Events::default(), |_| true);
+        teller.hold(0, &one, |_| true);
         let told = drain(&mut teller, start + SPACING);
         assert!(matches!(&told[..], [Telling::Count { patch, .. }] if patch["count"] == 3), "{told:?}");
     }
@@ -261,8 +270,8 @@ mod tests {
         let mut list = json!({ "items": [body(&event("one"), "web.1", None, Timestamp::UNIX_EPOCH)] });
         list["items"][0]["count"] = json!(4);
         teller.learn(&list);
-        let events = [event("one"), event("two")];
-        teller.hold(events.iter());
+        let events: Events = [event("one"), event("two")].into_iter().collect();
+        teller.hold(0, &events, |_| true);
         let told = drain(&mut teller, start);
         assert!(matches!(&told[..], [Telling::Create(body)] if body["message"] == "two"), "{told:?}");
     }
@@ -275,8 +284,8 @@ mod tests {
             Event { object, ..event("Scheduled for sync") }
         };
         let warning = Event { reason: "BackendNotFound", ..event("no such Service") };
-        let events: Vec<Event> = (0..2 * LONGEST_QUEUE).map(sync).chain([warning]).collect();
-        teller.hold(events.iter());
+        let events: Events = (0..2 * LONGEST_QUEUE).map(sync).chain([warning]).collect();
+        teller.hold(0, &events, |_| true);
         let told = drain(&mut teller, start);
         assert!(matches!(&told[0], Telling::Create(body) if body["reason"] == "BackendNotFound"), "{:?}", told[0]);
         assert_eq!(told.len(), 1 + LONGEST_QUEUE);
@@ -320,11 +329,12 @@ mod tests {
             ..event("announcing from node \"n1\"")
         };
         let all: Vec<Event> = (0..1000).map(announcing).collect();
-        teller.hold(all.iter());
+        let events = |all: &[Event]| all.iter().cloned().collect::<Events>();
+        teller.hold(0, &events(&all), |_| true);
         let (first, _) = teller.next(|_| None, start, Timestamp::UNIX_EPOCH).unwrap();
-        teller.hold(all[..1].iter().chain(&all[998..]));
+        teller.hold(0, &events(&[&all[..1], &all[998..]].concat()), |_| true);
         assert_eq!((first, drain(&mut teller, start).len()), (all[0].clone(), 2));
-        teller.hold([].iter());
+        teller.hold(0, &Events::default(), |_| true);
         teller.again(all[0].clone());
         assert_eq!(drain(&mut teller, start), [], "nor when its answer was lost");
     }

@@ -14,7 +14,7 @@
 //!
 //! Pure. Who writes: [`super::writer`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,8 +22,9 @@ use std::sync::Arc;
 use config::diagnostic::Problem;
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::pool::PoolName;
-use config::report::{Event, IngressAddress, Report, SecretWrite, ServiceStatus};
-use config::snapshot::Snapshot;
+use config::report::{Event, Events, IngressAddress, Report, SecretWrite, ServiceStatus};
+use config::shared::SharedMap;
+use config::snapshot::{Objects, Snapshot};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -98,53 +99,144 @@ pub(super) struct Plan {
     pub(super) refusals: Vec<Problem>,
 }
 
-/// Compares; the first report is the speaker's.
-///
-/// Reports older than snapshot `oldest` give no addresses: they may not know what was given since.
-pub(super) fn plan(
-    snapshot: &Snapshot,
-    reports: &[&Report],
-    oldest: u64,
-    presence: impl Fn(&ObjectRef) -> Presence,
-    now: Timestamp,
-) -> Plan {
-    let memory = memory(snapshot);
-    let settled = outbox::settle(&memory, reports, oldest, presence);
-    let leaving = leaving(&memory, &settled.memory);
-    let mut waiting = Vec::new();
-    let mut plan = Plan { writes: Vec::new(), refusals: settled.refusals };
-    for report in reports.iter().filter(|report| report.generation >= oldest) {
-        let events = by_service(report);
-        for (name, status) in &report.services {
-            let (Some(service), true) = (snapshot.services.get(name), accepted(&settled.memory, name, status)) else {
-                continue;
-            };
-            let told = events.get(name).map_or(&[][..], Vec::as_slice);
-            let Some(write) = service_write(name, service, status, told, now) else { continue };
-            // Its own address may be leaving another whom it shared it with; only what it gains has to be free.
-            let own = memory.services.get(name).map_or(&[][..], |status| &status.ips);
-            let awaited = status.ips.iter().copied().filter(|ip| !own.contains(ip) && leaving.contains(ip));
-            let awaited: Vec<IpAddr> = awaited.collect();
-            if awaited.is_empty() {
-                plan.writes.push(write);
-            } else {
-                waiting.push(Waiting { name, service, status, awaited });
+/// Compares again and again; what neither changed nor was left to do is not looked at, and the plan is that of comparing
+/// everything.
+#[derive(Debug, Default)]
+pub(super) struct Planner {
+    services: Objects<Service>,
+    ingresses: Objects<Ingress>,
+    /// Statuses of Services and events, by report.
+    wanted: [(SharedMap<ObjectName, ServiceStatus>, Events); 3],
+    /// Statuses of Ingresses, by report.
+    shown: [SharedMap<ObjectName, Vec<IngressAddress>>; 3],
+    /// Who shows an address.
+    holders: SharedMap<(IpAddr, ObjectName), ()>,
+    /// Services that may not be as wanted.
+    open: BTreeSet<ObjectName>,
+    /// Ingresses that may not be as wanted.
+    open_ingresses: BTreeSet<ObjectName>,
+}
+
+impl Planner {
+    /// Compares; the first report is the speaker's, and there are three at most.
+    ///
+    /// Reports older than snapshot `oldest` give no addresses: they may not know what was given since.
+    pub(super) fn plan(
+        &mut self,
+        snapshot: &Snapshot,
+        reports: &[&Report],
+        oldest: u64,
+        presence: impl Fn(&ObjectRef) -> Presence,
+        now: Timestamp,
+    ) -> Plan {
+        self.take_in(snapshot, reports);
+        let concerned = self.concerned(reports, oldest);
+        let memory = memory(snapshot, &concerned);
+        let excerpts: Vec<Report> = reports.iter().map(|report| excerpt(report, &concerned)).collect();
+        let settled = outbox::settle(&memory, &excerpts.iter().collect::<Vec<_>>(), oldest, presence);
+        let leaving = leaving(&memory, &settled.memory);
+        let mut waiting = Vec::new();
+        let mut plan = Plan { writes: Vec::new(), refusals: settled.refusals };
+        let mut done = self.open.clone();
+        for (report, full) in excerpts.iter().zip(reports).filter(|(report, _)| report.generation >= oldest) {
+            for (name, status) in &report.services {
+                let Some(service) = snapshot.services.get(name) else { continue };
+                let object = ObjectRef::new(Kind::Service, name.clone());
+                let told: Vec<&Event> = full.events.of(&object).iter().filter(|it| is_about_assignment(it)).collect();
+                let Some(write) = service_write(name, service, status, &told, now) else { continue };
+                done.remove(name);
+                if !accepted(&settled.memory, name, status) {
+                    continue;
+                }
+                // Its own address may be leaving another whom it shared it with; only what it gains has to be free.
+                let own = memory.services.get(name).map_or(&[][..], |status| &status.ips);
+                let awaited = status.ips.iter().copied().filter(|ip| !own.contains(ip) && leaving.contains(ip));
+                let awaited: Vec<IpAddr> = awaited.collect();
+                if awaited.is_empty() {
+                    plan.writes.push(write);
+                } else {
+                    waiting.push(Waiting { name, service, status, awaited });
+                }
             }
         }
+        if plan.writes.is_empty() {
+            plan.writes.extend(break_a_circle(&waiting, now));
+        }
+        // Without a speaker nothing is known of Services: its report stays that of no snapshot, older than all.
+        if let Some(speaker) = reports.first().filter(|report| report.generation >= oldest) {
+            let services = self.open.iter().filter_map(|name| Some((name, snapshot.services.get(name)?)));
+            let released: Vec<StatusWrite> =
+                services.filter_map(|(name, service)| release(name, service, speaker)).collect();
+            done.retain(|name| !released.iter().any(|write| write.object.name == *name));
+            plan.writes.extend(released);
+        }
+        let counts = |report: &&Report| report.generation >= oldest;
+        if reports.first().is_none_or(counts) && reports.iter().all(|it| counts(it) || it.services.is_empty()) {
+            self.open.retain(|name| !done.contains(name));
+        }
+        let secrets = reports.iter().flat_map(|report| &report.secrets);
+        plan.writes.extend(secrets.filter_map(|(name, wanted)| secret_write(name, snapshot.secrets.get(name), wanted)));
+        plan.writes.extend(self.ingress_writes(snapshot, reports));
+        plan
     }
-    if plan.writes.is_empty() {
-        plan.writes.extend(break_a_circle(&waiting, now));
+
+    /// Notes what differs from the time before.
+    fn take_in(&mut self, snapshot: &Snapshot, reports: &[&Report]) {
+        for change in snapshot.services.changes(&self.services, Arc::ptr_eq) {
+            for ip in change.before.into_iter().flat_map(|service| service_ips(service)) {
+                self.holders.remove(&(ip, change.key.clone()));
+            }
+            for ip in change.after.into_iter().flat_map(|service| service_ips(service)) {
+                self.holders.insert((ip, change.key.clone()), ());
+            }
+            self.open.insert(change.key.clone());
+        }
+        self.services = Arc::clone(&snapshot.services);
+        let changed = snapshot.ingresses.changes(&self.ingresses, Arc::ptr_eq).map(|change| change.key.clone());
+        self.open_ingresses.extend(changed);
+        self.ingresses = Arc::clone(&snapshot.ingresses);
+        for ((statuses, events), report) in self.wanted.iter_mut().zip(reports) {
+            self.open.extend(report.services.changes(statuses, PartialEq::eq).map(|change| change.key.clone()));
+            let told = report.events.changes(events).filter(|(object, ..)| object.kind == Kind::Service);
+            self.open.extend(told.map(|(object, ..)| object.name.clone()));
+            (*statuses, *events) = (report.services.clone(), report.events.clone());
+        }
+        for (shown, report) in self.shown.iter_mut().zip(reports) {
+            self.open_ingresses.extend(report.ingresses.changes(shown, PartialEq::eq).map(|change| change.key.clone()));
+            *shown = report.ingresses.clone();
+        }
     }
-    // Without a speaker nothing is known of Services: its report stays that of no snapshot, older than all.
-    if let Some(speaker) = reports.first().filter(|report| report.generation >= oldest) {
-        plan.writes.extend(snapshot.services.iter().filter_map(|(name, service)| release(name, service, speaker)));
+
+    /// The Services that may not be as wanted, and who shows an address that one of these is to get.
+    fn concerned(&self, reports: &[&Report], oldest: u64) -> BTreeSet<ObjectName> {
+        if !is_heard(reports, oldest) {
+            return BTreeSet::new();
+        }
+        let wanted = |name| reports.iter().filter_map(move |report| report.services.get(name));
+        let gained = self.open.iter().flat_map(wanted).flat_map(|status| &status.ips);
+        let holders = gained.flat_map(|ip| {
+            let all = self.holders.iter_from(move |(held, _)| held < ip);
+            all.take_while(move |((held, _), ())| held == ip).map(|((_, holder), ())| holder)
+        });
+        holders.chain(&self.open).cloned().collect()
     }
-    let secrets = reports.iter().flat_map(|report| &report.secrets);
-    plan.writes.extend(secrets.filter_map(|(name, wanted)| secret_write(name, snapshot.secrets.get(name), wanted)));
-    let ingresses = reports.iter().flat_map(|report| &report.ingresses);
-    plan.writes
-        .extend(ingresses.filter_map(|(name, wanted)| ingress_write(name, snapshot.ingresses.get(name)?, wanted)));
-    plan
+
+    fn ingress_writes(&mut self, snapshot: &Snapshot, reports: &[&Report]) -> Vec<StatusWrite> {
+        let write = |name: &ObjectName| {
+            let wanted = reports.iter().filter_map(|report| report.ingresses.get(name));
+            let writes = wanted.filter_map(|wanted| ingress_write(name, snapshot.ingresses.get(name)?, wanted));
+            writes.collect::<Vec<StatusWrite>>()
+        };
+        let writes: Vec<StatusWrite> = self.open_ingresses.iter().flat_map(write).collect();
+        self.open_ingresses = writes.iter().map(|write| write.object.name.clone()).collect();
+        writes
+    }
+}
+
+/// Whether any report speaks of Services; without a speaker none ever does.
+fn is_heard(reports: &[&Report], oldest: u64) -> bool {
+    reports.iter().any(|report| !report.services.is_empty())
+        || reports.first().is_some_and(|speaker| speaker.generation >= oldest)
 }
 
 /// Whether a Service shows what it was to say.
@@ -157,15 +249,21 @@ pub(super) fn is_shown(snapshot: &Snapshot, object: &ObjectRef, wanted: &Wanted)
 }
 
 /// Statuses as they are, in the shape that `settle` knows.
-fn memory(snapshot: &Snapshot) -> Memory {
+fn memory(snapshot: &Snapshot, concerned: &BTreeSet<ObjectName>) -> Memory {
     let mut memory = Memory::default();
-    for (name, service) in snapshot.services.iter() {
+    for (name, service) in concerned.iter().filter_map(|name| Some((name, snapshot.services.get(name)?))) {
         let ips = service_ips(service);
         if !ips.is_empty() {
             memory.services.insert(name.clone(), ServiceStatus { ips, pool: pool(service) });
         }
     }
     memory
+}
+
+/// What a report says of these Services.
+fn excerpt(report: &Report, concerned: &BTreeSet<ObjectName>) -> Report {
+    let statuses = concerned.iter().filter_map(|name| Some((name.clone(), report.services.get(name)?.clone())));
+    Report { generation: report.generation, services: statuses.collect(), ..Report::default() }
 }
 
 /// Whether `settle` let the status pass.
@@ -197,14 +295,6 @@ fn break_a_circle(waiting: &[Waiting<'_>], now: Timestamp) -> Option<StatusWrite
     let ips = first.status.ips.iter().copied().filter(|ip| !first.awaited.contains(ip)).collect();
     let status = ServiceStatus { ips, pool: None };
     service_write(first.name, first.service, &status, &[], now)
-}
-
-fn by_service(report: &Report) -> BTreeMap<&ObjectName, Vec<&Event>> {
-    let mut events: BTreeMap<&ObjectName, Vec<&Event>> = BTreeMap::new();
-    for event in report.events.iter().filter(|event| is_about_assignment(event)) {
-        events.entry(&event.object.name).or_default().push(event);
-    }
-    events
 }
 
 /// Whether an event is told by the condition too, which then remembers that it was told.

@@ -1,5 +1,7 @@
 //! Laws of writing: only what differs, until it does not differ, and never one address shown by two.
 
+use std::collections::BTreeMap;
+
 use config::diagnostic::Severity;
 use proptest::prelude::*;
 
@@ -57,7 +59,7 @@ fn report(wishes: &[Wish]) -> Report {
 
 fn planned(services: &BTreeMap<usize, Service>, report: &Report, oldest: u64) -> Vec<StatusWrite> {
     let presence = |_: &ObjectRef| Presence::Present;
-    plan(&snapshot(services), &[report], oldest, presence, Timestamp::UNIX_EPOCH).writes
+    Planner::default().plan(&snapshot(services), &[report], oldest, presence, Timestamp::UNIX_EPOCH).writes
 }
 
 proptest! {
@@ -101,6 +103,57 @@ proptest! {
                 let wanted: Vec<IpAddr> = wishes.get(index).map(|it| ip(*it)).into_iter().collect();
                 prop_assert_eq!(service_ips(service), wanted);
             }
+        }
+    }
+}
+
+/// A Service as somebody may come to find it: with these addresses, and perhaps no `LoadBalancer` any more.
+fn found(index: usize, shown: &[u8], balanced: bool) -> Service {
+    let wishes = [(name(index), shown.iter().map(|last| ip(*last)).collect())];
+    let write = planned(&[(index, bare(index))].into(), &report(&wishes), 1).pop();
+    let mut service = write.map_or_else(|| bare(index), |write| applied(&bare(index), &write));
+    if !balanced {
+        service.spec = Some(serde_json::from_value(json!({ "type": "ClusterIP" })).unwrap());
+    }
+    service
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn comparing_what_changed_equals_comparing_everything(
+        steps in proptest::collection::vec(
+            (0..5_usize, proptest::option::of((proptest::collection::vec(0_u8..4, 0..2), any::<bool>())),
+             proptest::option::of(proptest::collection::vec(0_u8..4, 0..2)), 0_u64..3, any::<bool>()),
+            1..12,
+        ),
+    ) {
+        let (mut planner, mut snapshot) = (Planner::default(), Snapshot::default());
+        let mut wishes: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        for (index, shown, wish, oldest, is_there) in steps {
+            let services = std::sync::Arc::make_mut(&mut snapshot.services);
+            match shown {
+                Some((shown, balanced)) => drop(services.insert(name(index), std::sync::Arc::new(found(index, &shown, balanced)))),
+                None if !is_there => drop(services.remove(&name(index))),
+                None => {}
+            }
+            match wish {
+                Some(wish) => drop(wishes.insert(index, wish)),
+                None => drop(wishes.remove(&index)),
+            }
+            let all: Vec<Wish> =
+                wishes.iter().map(|(index, ips)| (name(*index), ips.iter().map(|last| ip(*last)).collect())).collect();
+            let report = report(&all);
+            let there = |object: &ObjectRef| {
+                if snapshot.services.contains_key(&object.name) { Presence::Present } else { Presence::Absent }
+            };
+            let compare = |planner: &mut Planner| {
+                planner.plan(&snapshot, &[&report], oldest, there, Timestamp::UNIX_EPOCH)
+            };
+            let (found, expected) = (compare(&mut planner), compare(&mut Planner::default()));
+            prop_assert_eq!(found.writes, expected.writes);
+            prop_assert_eq!(found.refusals, expected.refusals);
         }
     }
 }

@@ -36,7 +36,7 @@ impl References {
     /// Every Secret that is named.
     pub(super) fn update(&mut self, ingresses: &Objects<Ingress>) -> BTreeMap<ObjectName, Reference> {
         let mut all: BTreeMap<ObjectName, Reference> = BTreeMap::new();
-        for (secret, found) in self.0.update(ingresses, named_by).iter().flat_map(|it| &it.result) {
+        for (secret, found) in self.0.update(ingresses, named_by).values().flat_map(|it| &it.result) {
             match all.get_mut(secret) {
                 None => drop(all.insert(secret.clone(), found.clone())),
                 Some(known) => {
@@ -157,7 +157,7 @@ mod tests {
             ),
         ] {
             let ingresses = [(ObjectName::new("shop", "web"), Arc::new(ingress(&annotations, &tls)))];
-            let found = References::default().update(&Arc::new(BTreeMap::from(ingresses)));
+            let found = References::default().update(&Arc::new(ingresses.into()));
             let found: Vec<_> = found.iter().map(|(name, it)| (name.to_string(), it.is_certificate, it.keys)).collect();
             let expected: Vec<_> = expected.into_iter().map(|(name, tls, keys)| (name.to_owned(), tls, keys)).collect();
             assert_eq!(found, expected, "{annotations:?} {tls:?}");

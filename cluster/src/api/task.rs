@@ -197,10 +197,15 @@ impl Task {
     }
 
     fn step(&mut self, now: Instant) {
+        // What is named later keeps nobody waiting.
+        let was_published = self.published.is_some();
+        self.publish(now);
         if self.named.follow(&mut self.mirror) {
             self.debounce.hint(now);
         }
-        self.publish(now);
+        if !was_published {
+            self.publish(now);
+        }
         self.follow_disk(now);
         self.stand();
         let reports = self.reports.each_ref().map(|report| Arc::clone(&report.borrow()));

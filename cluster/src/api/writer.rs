@@ -25,7 +25,7 @@ use super::connection::{ANSWER, Connection, Failure, WRITE};
 use super::events::{COMPONENT, Teller, Telling};
 use super::kinds::collection;
 use super::mirror::Mirror;
-use super::plan::{self, How, Plan, StatusWrite, Wanted};
+use super::plan::{self, How, Plan, Planner, StatusWrite, Wanted};
 use super::retry::{Budget, Retry};
 use super::{Timing, WriteBudget};
 use crate::outbox::Presence;
@@ -61,6 +61,7 @@ pub(super) struct Writer {
     objects: BTreeMap<ObjectRef, Attempts>,
     round: VecDeque<StatusWrite>,
     planned: Option<Planned>,
+    planner: Planner,
     running: JoinSet<(Job, Result<Value, Failure>)>,
     in_flight: usize,
     events: Teller,
@@ -121,6 +122,7 @@ impl Writer {
             objects: BTreeMap::new(),
             round: VecDeque::new(),
             planned: None,
+            planner: Planner::default(),
             running: JoinSet::new(),
             in_flight: 0,
             events: Teller::default(),
@@ -237,13 +239,15 @@ impl Writer {
         if self.heard.as_ref().is_some_and(same) {
             return;
         }
-        let mut local = reports.iter().flat_map(|report| &report.events).filter(|event| event.is_local()).peekable();
+        let is_silent = reports.iter().all(|report| report.local_events.is_empty());
         match self.told {
             Told::Known => {
-                self.own.hold(local);
+                for (domain, report) in reports.iter().enumerate() {
+                    self.own.hold(domain, &report.local_events, |_| true);
+                }
                 self.heard = Some(reports.clone());
             }
-            Told::Unknown if local.peek().is_some() && self.may_send(now) => self.ask_told(),
+            Told::Unknown if !is_silent && self.may_send(now) => self.ask_told(),
             Told::Unknown | Told::Asked => {}
         }
     }
@@ -313,7 +317,7 @@ impl Writer {
     fn plan(&mut self, snapshot: &Snapshot, mirror: &Mirror, reports: &[Arc<Report>; 3], now: Instant) {
         let refs = reports.each_ref().map(AsRef::as_ref);
         let presence = |object: &ObjectRef| mirror.presence(object);
-        let Plan { writes, refusals } = plan::plan(snapshot, &refs, self.oldest, presence, Timestamp::now());
+        let Plan { writes, refusals } = self.planner.plan(snapshot, &refs, self.oldest, presence, Timestamp::now());
         self.refusals = refusals;
         self.objects.retain(|object, _| presence(object) != Presence::Absent);
         self.failures.retain(|object, _| writes.iter().any(|write| write.object == *object));
@@ -327,9 +331,10 @@ impl Writer {
                 Due::At(_) => self.round.push_back(write),
             }
         }
-        let events = refs.into_iter().flat_map(|report| &report.events);
         if self.told == Told::Known {
-            self.events.hold(events.filter(|event| !plan::is_about_assignment(event) && !event.is_local()));
+            for (domain, report) in refs.into_iter().enumerate() {
+                self.events.hold(domain, &report.events, |event| !plan::is_about_assignment(event));
+            }
         }
         let planned = Planned { generation: snapshot.generation, reports: reports.clone(), again, more };
         self.planned = Some(planned);

@@ -68,7 +68,7 @@ fn judge(snapshot: &Snapshot, args: &CheckArgs, options: &PlanOptions) -> Result
     let default = Arc::new(certs::generate_default(now)?);
     let addresses = plan::plan(snapshot, options);
     let routes = compile::compile(snapshot, &Answers::new(), &compile_options(args), &default, None, now);
-    let cores = addresses.report.problems.iter().chain(&routes.report.problems);
+    let cores = addresses.report.problems.iter().chain(routes.report.problems.iter());
     Ok(problems::collect(snapshot.problems.iter().chain(cores)))
 }
 

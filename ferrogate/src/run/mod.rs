@@ -22,7 +22,7 @@ use acme::io::{AcmePorts, Wish};
 use acme::metrics::AcmeMetrics;
 use cluster::{Cluster, Leadership};
 use config::challenge::Challenges;
-use config::report::{CertificateEntry, ManagedEntry, RouteEntry, VipEntry};
+use config::report::{Certificates, ManagedEntry, Routes, VipEntry};
 use ingress::io::{Ingress, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
 use lb_speaker::io::{MoveOrder, SpeakerPorts};
@@ -156,8 +156,8 @@ impl Sockets {
 #[derive(Debug, Default)]
 struct Outputs {
     vips: watch::Sender<Arc<Vec<VipEntry>>>,
-    routes: watch::Sender<Arc<Vec<RouteEntry>>>,
-    certificates: watch::Sender<Arc<Vec<CertificateEntry>>>,
+    routes: watch::Sender<Arc<Routes>>,
+    certificates: watch::Sender<Certificates>,
     challenges: watch::Sender<Arc<Challenges>>,
     managed: watch::Sender<Arc<Vec<ManagedEntry>>>,
 }

@@ -7,6 +7,7 @@ mod tries;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use config::diagnostic::{Problem, Severity};
 use config::object::ObjectName;
@@ -17,6 +18,8 @@ use self::columns::columns;
 
 /// How many rows of one kind are shown; the rest is counted and is in the JSON API.
 const ROWS: usize = 40;
+/// How many routes are looked at: more than are shown, so that examples are found among them.
+pub(crate) const LISTED: usize = 400;
 
 /// How many problems are shown in full.
 const PROBLEMS: usize = 10;
@@ -25,9 +28,11 @@ const PROBLEMS: usize = 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
     /// `LoadBalancer` Services.
-    pub(crate) vips: Vec<VipEntry>,
-    /// Hosts and paths.
+    pub(crate) vips: Arc<Vec<VipEntry>>,
+    /// Hosts and paths, the first [`LISTED`] of them.
     pub(crate) routes: Vec<RouteEntry>,
+    /// How many there are.
+    pub(crate) route_count: usize,
     /// Certificates that are served.
     pub(crate) certificates: Vec<CertificateEntry>,
     /// What is wrong, errors first.
@@ -73,7 +78,7 @@ impl Line {
 pub(crate) fn draw(picture: &Picture, now: Timestamp) -> Vec<Line> {
     let sections = [
         vips(&picture.vips),
-        routes(&picture.routes),
+        routes(&picture.routes, picture.route_count),
         certificates(&picture.certificates, now),
         listening(&picture.listeners),
         problems(&picture.problems, picture.listeners.admin),
@@ -90,7 +95,7 @@ fn vips(vips: &[VipEntry]) -> Vec<Line> {
         let name = format!("{}/{}", vip.namespace, vip.service);
         vec![name, ips, vip.pool.clone().unwrap_or_else(|| "-".to_owned()), state(vip)]
     };
-    let mut lines = section(["SERVICE", "EXTERNAL-IP", "POOL", "STATE"], vips.iter().map(row));
+    let mut lines = section(["SERVICE", "EXTERNAL-IP", "POOL", "STATE"], vips.len(), vips.iter().map(row));
     // One reason usually holds for many Services: it is said once.
     let mut reasons = BTreeMap::<&str, Vec<String>>::new();
     for vip in vips.iter().filter(|vip| vip.state == VipState::Assigned) {
@@ -119,7 +124,7 @@ fn abridged(names: &[String]) -> String {
     }
 }
 
-fn routes(routes: &[RouteEntry]) -> Vec<Line> {
+fn routes(routes: &[RouteEntry], count: usize) -> Vec<Line> {
     let row = |route: &RouteEntry| {
         let ready = if route.endpoints == 0 { "none".to_owned() } else { route.endpoints.to_string() };
         vec![
@@ -131,7 +136,7 @@ fn routes(routes: &[RouteEntry]) -> Vec<Line> {
             route.ingress.to_string(),
         ]
     };
-    section(["HOST", "PATH", "TYPE", "BACKEND", "READY", "INGRESS"], routes.iter().map(row))
+    section(["HOST", "PATH", "TYPE", "BACKEND", "READY", "INGRESS"], count, routes.iter().map(row))
 }
 
 fn certificates(certificates: &[CertificateEntry], now: Timestamp) -> Vec<Line> {
@@ -139,7 +144,7 @@ fn certificates(certificates: &[CertificateEntry], now: Timestamp) -> Vec<Line> 
         let secret = entry.secret.as_ref().map_or_else(|| "(made by us, default)".to_owned(), ToString::to_string);
         vec![secret, abridged(&entry.hosts), expiry(&entry.not_after, now)]
     };
-    section(["CERTIFICATE", "HOSTS", "EXPIRES"], certificates.iter().map(row))
+    section(["CERTIFICATE", "HOSTS", "EXPIRES"], certificates.len(), certificates.iter().map(row))
 }
 
 /// A date and how far away it is.
@@ -161,7 +166,7 @@ fn listening(listeners: &Listeners) -> Vec<Line> {
     let https = listeners.https.iter().map(|address| ("https", address.to_string()));
     let admin = listeners.admin.iter().map(|address| ("admin", format!("http://{address}/")));
     let rows: Vec<_> = http.chain(https).chain(admin).map(|(name, address)| vec![name.to_owned(), address]).collect();
-    section(["LISTENING", ""], rows.into_iter())
+    section(["LISTENING", ""], rows.len(), rows.into_iter())
 }
 
 fn problems(problems: &[Problem], admin: Option<SocketAddr>) -> Vec<Line> {
@@ -180,8 +185,8 @@ fn problems(problems: &[Problem], admin: Option<SocketAddr>) -> Vec<Line> {
 }
 
 /// A head and its aligned rows; nothing if there is no row.
-fn section<const N: usize>(head: [&str; N], rows: impl ExactSizeIterator<Item = Vec<String>>) -> Vec<Line> {
-    let count = rows.len();
+/// A head and the first rows of `count`.
+fn section<const N: usize>(head: [&str; N], count: usize, rows: impl Iterator<Item = Vec<String>>) -> Vec<Line> {
     let head = head.map(str::to_owned).to_vec();
     let mut lines = columns(std::iter::once(head).chain(rows.take(ROWS)).collect()).into_iter();
     if count == 0 {
@@ -226,12 +231,13 @@ pub(crate) mod tests {
             issuer: "CN=us".to_owned(),
         };
         Picture {
-            vips: vec![vip("other", "127.0.10.1"), vip("ingress", "127.0.10.2")],
+            vips: Arc::new(vec![vip("other", "127.0.10.1"), vip("ingress", "127.0.10.2")]),
             routes: vec![
                 route("secure.example.test", "/", 2),
                 route("shop.example.test", "/cart", 1),
                 route("*", "/", 0),
             ],
+            route_count: 3,
             certificates: vec![certificate],
             problems: Vec::new(),
             listeners: Listeners {
@@ -274,7 +280,8 @@ curl -k --resolve secure.example.test:8443:127.0.10.2 https://secure.example.tes
 
     #[test]
     fn a_long_list_is_cut_and_counted() {
-        let picture = Picture { routes: vec![picture().routes[0].clone(); ROWS + 5], ..picture() };
+        let routes = vec![picture().routes[0].clone(); ROWS + 5];
+        let picture = Picture { route_count: routes.len(), routes, ..picture() };
         let lines = draw(&picture, Timestamp::UNIX_EPOCH);
         assert!(lines.contains(&Line::Text("and 5 more".to_owned())));
     }

@@ -1,6 +1,6 @@
 //! Commands that work as printed: one for each way to reach something.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use config::report::RouteEntry;
@@ -14,9 +14,12 @@ const COMMANDS: usize = 3;
 /// A head and the commands; nothing if nothing can be reached yet.
 pub(super) fn section(picture: &Picture) -> Vec<Line> {
     let (mut secure, mut plain) = (Vec::new(), Vec::new());
+    let with_secret = picture.certificates.iter().filter(|entry| entry.secret.is_some());
+    let certified: HashSet<String> =
+        with_secret.flat_map(|entry| &entry.hosts).map(|name| name.to_ascii_lowercase()).collect();
     for route in picture.routes.iter().filter(|route| route.endpoints > 0 && is_plain(&route.path)) {
         // A host with a certificate may well send plain HTTP away to HTTPS.
-        if has_certificate(picture, &route.host) { secure.push(route) } else { plain.push(route) }
+        if has_certificate(&certified, &route.host) { secure.push(route) } else { plain.push(route) }
     }
     let http = picture.listeners.http.first().map(|listener| commands(picture, "http", *listener, &plain));
     let https = picture.listeners.https.first().map(|listener| commands(picture, "https", *listener, &secure));
@@ -52,7 +55,7 @@ fn target(picture: &Picture, listener: IpAddr) -> IpAddr {
     let named = picture.publish_service.as_ref().map(|service| (&*service.namespace, &*service.name));
     let wanted = named.unwrap_or(settings::PUBLISH_SERVICE);
     let published = picture.vips.iter().find(|vip| (&*vip.namespace, &*vip.service) == wanted);
-    let mut ips = published.into_iter().chain(&picture.vips).flat_map(|vip| &vip.ips).copied();
+    let mut ips = published.into_iter().chain(&*picture.vips).flat_map(|vip| &vip.ips).copied();
     ips.find(|ip| listener.is_ipv6() || ip.is_ipv4()).unwrap_or(match listener {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
@@ -83,14 +86,10 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
-fn has_certificate(picture: &Picture, host: &str) -> bool {
-    let covers = |name: &String| {
-        name.eq_ignore_ascii_case(host)
-            || name
-                .strip_prefix('*')
-                .is_some_and(|parent| host.split_once('.').is_some_and(|(_, rest)| &parent[1..] == rest))
-    };
-    picture.certificates.iter().filter(|entry| entry.secret.is_some()).any(|entry| entry.hosts.iter().any(covers))
+/// Whether one of the names, or a wildcard among them, covers a host.
+fn has_certificate(certified: &HashSet<String>, host: &str) -> bool {
+    let wildcard = || host.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+    certified.contains(host) || wildcard().is_some_and(|name| certified.contains(&name))
 }
 
 /// Whether a path can stand in a command line as it is.
@@ -127,10 +126,9 @@ mod tests {
 
     #[test]
     fn a_certificate_covers_one_label_under_its_wildcard() {
-        let mut picture = picture();
-        picture.certificates[0].hosts = vec!["*.example.test".to_owned()];
+        let certified = ["*.example.test".to_owned()].into();
         for (host, expected) in [("a.example.test", true), ("a.b.example.test", false), ("example.test", false)] {
-            assert_eq!(has_certificate(&picture, host), expected, "{host}");
+            assert_eq!(has_certificate(&certified, host), expected, "{host}");
         }
     }
 

@@ -11,7 +11,7 @@
 
 use config::diagnostic::Problem;
 use config::object::{Kind, ObjectName, ObjectRef};
-use config::report::{Event, VipEntry, VipState};
+use config::report::{Event, Report, VipEntry, VipState};
 use config::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::Service;
 use serde::Serialize;
@@ -59,7 +59,7 @@ pub(crate) struct Known<'a> {
     /// The addresses of Services.
     pub(crate) vips: &'a [VipEntry],
     /// What is told of objects now.
-    pub(crate) events: &'a [Event],
+    pub(crate) report: Option<&'a Report>,
     /// What is wrong.
     pub(crate) problems: &'a [Problem],
     /// The name of this node.
@@ -182,8 +182,10 @@ fn reason(entry: &VipEntry) -> String {
 fn heard(name: &ObjectName, entry: &VipEntry, known: Known<'_>) -> Vec<Step> {
     let this = ObjectRef::new(Kind::Service, name.clone());
     let node = ObjectRef::new(Kind::Node, ObjectName::cluster(known.node));
-    let is_about = |event: &&Event| event.object == this || event.object == node;
-    let told = known.events.iter().filter(is_about).filter(|event| HEARD.contains(&event.reason));
+    let events =
+        |of: &ObjectRef| known.report.map(|report| [report.events.of(of), report.local_events.of(of)].concat());
+    let told: Vec<Event> = [&this, &node].into_iter().filter_map(events).flatten().collect();
+    let told = told.iter().filter(|event| HEARD.contains(&event.reason));
     let trapped =
         known.problems.iter().filter(|problem| problem.object.as_ref().is_some_and(|it| it.kind == Kind::Node));
     let trapped = trapped.filter(|_| entry.state == VipState::Announcing);

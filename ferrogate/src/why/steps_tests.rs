@@ -24,8 +24,8 @@ fn snapshot(service: Service, endpoints: usize) -> Snapshot {
     let mut slice = EndpointSlice { endpoints: vec![Endpoint::default(); endpoints], ..EndpointSlice::default() };
     slice.metadata.labels = Some(BTreeMap::from([("kubernetes.io/service-name".to_owned(), "web".to_owned())]));
     Snapshot {
-        services: Arc::new(BTreeMap::from([(name, Arc::new(service))])),
-        endpoint_slices: Arc::new(BTreeMap::from([(ObjectName::new("default", "web-1"), Arc::new(slice))])),
+        services: Arc::new([(name, Arc::new(service))].into()),
+        endpoint_slices: Arc::new([(ObjectName::new("default", "web-1"), Arc::new(slice))].into()),
         ..Snapshot::default()
     }
 }
@@ -47,7 +47,8 @@ fn entry(state: VipState, node: Option<&str>, reason: Option<&str>) -> VipEntry 
 
 /// The steps as `name state: text`.
 fn shown(snapshot: &Snapshot, vips: &[VipEntry], events: &[Event], problems: &[Problem]) -> (bool, Vec<String>) {
-    let known = Known { snapshot: Some(snapshot), vips, events, problems, node: "node-1" };
+    let report = Report { local_events: events.iter().cloned().collect(), ..Report::default() };
+    let known = Known { snapshot: Some(snapshot), vips, report: Some(&report), problems, node: "node-1" };
     let why = explain(&ObjectName::new("default", "web"), known);
     (why.healthy, why.steps.iter().map(|it| format!("{} {:?}: {}", it.name, it.state, it.text)).collect())
 }
@@ -119,7 +120,7 @@ fn who_else_claims_the_address_and_what_hides_it_are_said() {
 
 #[test]
 fn a_service_that_does_not_exist_and_objects_that_were_not_read_are_told_apart() {
-    let known = Known { snapshot: None, vips: &[], events: &[], problems: &[], node: "node-1" };
+    let known = Known { snapshot: None, vips: &[], report: None, problems: &[], node: "node-1" };
     let name = ObjectName::new("default", "other");
     assert_eq!(explain(&name, known).steps[0].state, State::Unknown);
     let empty = Snapshot::default();

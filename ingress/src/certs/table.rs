@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use config::shared::SharedMap;
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 
@@ -14,10 +14,12 @@ use crate::host::{HostMatch, parent};
 type Choice = Arc<[Arc<Certificate>]>;
 
 /// The certificate for every name.
-#[derive(Debug)]
+///
+/// A copy shares everything with the table that it is made of.
+#[derive(Clone, Debug)]
 pub struct CertTable {
-    exact: HashMap<Arc<str>, Choice>,
-    wildcard: HashMap<Arc<str>, Choice>,
+    exact: SharedMap<Arc<str>, Choice>,
+    wildcard: SharedMap<Arc<str>, Choice>,
     default: Arc<Certificate>,
 }
 
@@ -56,6 +58,18 @@ impl CertTable {
         &self.default
     }
 
+    /// How many names have a certificate.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.exact.len() + self.wildcard.len()
+    }
+
+    /// Whether every name is shown the default.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Every certificate that some name is shown, in no order, perhaps repeatedly.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         self.exact.values().chain(self.wildcard.values()).flat_map(|choice| choice.iter())
@@ -77,7 +91,13 @@ impl CertTableBuilder {
     /// Begins with `default` for every name.
     #[must_use]
     pub fn new(default: Arc<Certificate>) -> Self {
-        Self(CertTable { exact: HashMap::new(), wildcard: HashMap::new(), default })
+        Self(CertTable { exact: SharedMap::new(), wildcard: SharedMap::new(), default })
+    }
+
+    /// Goes on from another table; names without a certificate are shown `default`.
+    #[must_use]
+    pub fn from(table: &CertTable, default: Arc<Certificate>) -> Self {
+        Self(CertTable { default, ..table.clone() })
     }
 
     /// Whether a name has its certificates.
@@ -90,14 +110,19 @@ impl CertTableBuilder {
         }
     }
 
-    /// Shows `certificates` to those who ask for `host`; every client gets the first that it can verify.
+    /// Shows `certificates` to those who ask for `host`; every client gets the first that it can verify, or the default
+    /// one if there are none.
     pub fn show(&mut self, host: &HostMatch, certificates: Vec<Arc<Certificate>>) {
         let (names, name) = match host {
             HostMatch::Exact(name) => (&mut self.0.exact, name),
             HostMatch::Wildcard(suffix) => (&mut self.0.wildcard, suffix),
             HostMatch::Any => return,
         };
-        names.insert(Arc::clone(name), certificates.into());
+        if certificates.is_empty() {
+            names.remove(name);
+        } else {
+            names.insert(Arc::clone(name), certificates.into());
+        }
     }
 
     /// The finished table.

@@ -4,10 +4,10 @@
 //! else's. Else the older annotation decides, else the default class. What is foreign is passed over in silence.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::object::{Kind, ObjectName, ObjectRef};
+use config::snapshot::Objects;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use super::CompileOptions;
@@ -18,13 +18,13 @@ const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// The classes of one snapshot.
 pub(super) struct Classes<'a> {
-    all: &'a BTreeMap<ObjectName, Arc<IngressClass>>,
+    all: &'a Objects<IngressClass>,
     options: &'a CompileOptions,
     adopts_classless: bool,
 }
 
 impl<'a> Classes<'a> {
-    pub(super) fn new(all: &'a BTreeMap<ObjectName, Arc<IngressClass>>, options: &'a CompileOptions) -> Self {
+    pub(super) fn new(all: &'a Objects<IngressClass>, options: &'a CompileOptions) -> Self {
         let is_ours = |class: &Arc<IngressClass>| controller(class) == Some(&options.controller);
         let adopts_classless = options.watch_without_class || default_class(all).is_some_and(is_ours);
         Self { all, options, adopts_classless }
@@ -50,7 +50,7 @@ fn controller(class: &IngressClass) -> Option<&String> {
 }
 
 /// The class of Ingresses that name none: of several defaults the newest, as the API server admits them.
-fn default_class(classes: &BTreeMap<ObjectName, Arc<IngressClass>>) -> Option<&Arc<IngressClass>> {
+fn default_class(classes: &Objects<IngressClass>) -> Option<&Arc<IngressClass>> {
     let is_default = |class: &&Arc<IngressClass>| {
         let annotations = class.metadata.annotations.as_ref();
         annotations.and_then(|annotations| annotations.get(DEFAULT_ANNOTATION)).is_some_and(|value| value == "true")

@@ -1,14 +1,11 @@
 //! What compiling finds wrong with an object: one value that becomes a problem and an event.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 
 use config::annotation::AnnotationProblem;
 use config::diagnostic::{Problem, Severity};
 use config::object::{FieldPath, ObjectRef, Step};
 use config::report::Event;
-use config::snapshot::{Origin, Snapshot};
 
 /// Something wrong with one field of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +40,11 @@ impl Finding {
         Self { object, field, severity: Severity::Error, reason, message }
     }
 
+    /// What it is about.
+    pub(super) const fn object(&self) -> &ObjectRef {
+        &self.object
+    }
+
     /// For people at a terminal.
     pub(super) fn problem(&self) -> Problem {
         let (object, field) = (self.object.clone(), self.field.clone());
@@ -57,25 +59,6 @@ impl Finding {
         let (object, reason) = (self.object.clone(), self.reason);
         Event { object, severity: Some(self.severity), reason, message: format!("{}: {}", self.field, self.message) }
     }
-}
-
-/// Problems whose place is known, with the source that knew it.
-///
-/// A source reads its text again to find a place, so it is asked once per problem, not once per table.
-pub(super) type Placed = HashMap<Finding, (Arc<dyn Origin>, Problem)>;
-
-/// Fills in places, asking only for those that `previous` does not know; also returns what the next call may know.
-pub(super) fn place(findings: &[Finding], snapshot: &Snapshot, previous: &Placed) -> (Vec<Problem>, Placed) {
-    let mut placed = Placed::new();
-    let mut find = |finding: &Finding| {
-        let Some(origin) = snapshot.origins.get(&finding.object) else { return finding.problem() };
-        let known = previous.get(finding).filter(|(held, _)| Arc::ptr_eq(held, origin));
-        let problem = known.map_or_else(|| snapshot.placed(finding.problem()), |(_, problem)| problem.clone());
-        placed.insert(finding.clone(), (Arc::clone(origin), problem.clone()));
-        problem
-    };
-    let problems = findings.iter().map(&mut find).collect();
-    (problems, placed)
 }
 
 /// One step of a field path, spelled without allocation.

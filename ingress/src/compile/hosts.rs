@@ -4,15 +4,14 @@
 //! expressions. Ingresses of other classes speak for themselves only.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use config::annotation::{AnnotationProblem, Protocol};
 use config::diagnostic::Severity;
 use config::object::ObjectName;
 
-use super::backends::Backends;
-
+use super::backends::{BackendId, Backends};
 use super::finding::{Finding, Part};
 use super::material::Material;
 use super::plan::{Backend, IngressPlan, Rule};
@@ -24,11 +23,8 @@ use crate::path::{PathMatch, PathType};
 use crate::routes::{CanaryRoute, Entrance, HostTable, Route};
 use crate::upstream::UpstreamPlan;
 
-/// What annotations name, by Ingress.
-type Materials = HashMap<ObjectName, Arc<Material>>;
-
-/// Every host of a table with its inputs.
-pub(super) type HeldHosts = HashMap<HostMatch, HeldHost>;
+/// An Ingress that speaks of a host, and what its annotations name, if anything.
+pub(super) type Speaker = (Arc<IngressPlan>, Option<Arc<Material>>);
 
 /// The routes of one host, and what they were made of.
 #[derive(Debug)]
@@ -85,100 +81,89 @@ impl Claim {
     }
 }
 
-/// Builds the routes of every host, taking over those of `previous` whose inputs are the same.
+/// Builds the routes of one host from the Ingresses that speak of it, in the order in which they are merged; takes over
+/// those of `previous` if its inputs are the same. `None` if nobody serves the host.
 pub(super) fn build(
-    plans: &[Arc<IngressPlan>],
-    materials: &Materials,
+    host: &HostMatch,
+    speakers: &[Speaker],
     backends: &mut Backends<'_>,
-    previous: &HeldHosts,
+    previous: Option<&Arc<HeldHost>>,
     findings: &mut Vec<Finding>,
-) -> HeldHosts {
-    let mut hosts = HeldHosts::new();
-    for (host, claims) in claims(plans, materials, findings) {
-        let endpoints: Vec<_> =
-            used(&claims).map(|(plan, backend)| backends.get(backend, plan.annotations.upstream.by_service)).collect();
-        for ((plan, backend), endpoints) in used(&claims).zip(&endpoints) {
-            findings.extend(findings_of(plan, backend, endpoints));
-        }
-        let held = match previous.get(&host) {
-            Some(held) if held.is_made_of(&claims, &endpoints) => held.again(),
-            _ => merge(&host, claims, endpoints, backends.allow_loopback()),
-        };
-        findings.extend(held.shadowed.iter().cloned());
-        findings.extend(held.claims.iter().filter_map(|claim| without_pages(&claim.plan)));
-        hosts.insert(host, held);
+) -> Option<Arc<HeldHost>> {
+    let claims = claims(host, speakers, findings);
+    if claims.is_empty() {
+        return None;
     }
-    hosts
-}
-
-/// What differs from `previous`, for [`crate::routes::RouteTable::with`].
-pub(super) fn changes(hosts: &HeldHosts, previous: &HeldHosts) -> Vec<(HostMatch, Option<Arc<HostTable>>)> {
-    let gone = previous.keys().filter(|host| !hosts.contains_key(host)).map(|host| (host.clone(), None));
-    let is_new = |host: &HostMatch, held: &HeldHost| {
-        previous.get(host).is_none_or(|previous| !Arc::ptr_eq(&previous.table, &held.table))
+    let endpoints: Vec<_> =
+        used(&claims).map(|(plan, backend)| backends.get(backend, plan.annotations.upstream.by_service)).collect();
+    for ((plan, backend), endpoints) in used(&claims).zip(&endpoints) {
+        findings.extend(findings_of(plan, backend, endpoints));
+    }
+    let held = match previous {
+        Some(held) if held.is_made_of(&claims, &endpoints) => Arc::clone(held),
+        _ => Arc::new(merge(host, claims, endpoints, backends.allow_loopback())),
     };
-    let new = hosts.iter().filter(|(host, held)| is_new(host, held));
-    gone.chain(new.map(|(host, held)| (host.clone(), Some(Arc::clone(&held.table))))).collect()
+    findings.extend(held.shadowed.iter().cloned());
+    findings.extend(held.claims.iter().filter_map(|claim| without_pages(&claim.plan)));
+    Some(held)
 }
 
 impl HeldHost {
+    /// The backends it uses.
+    pub(super) fn backends(&self) -> BTreeSet<BackendId> {
+        let by_service = used(&self.claims).map(|(plan, _)| plan.annotations.upstream.by_service);
+        self.endpoints.iter().zip(by_service).map(|(it, by_service)| (it.key().clone(), by_service)).collect()
+    }
+
     fn is_made_of(&self, claims: &[Claim], endpoints: &[Arc<Endpoints>]) -> bool {
         self.claims.len() == claims.len()
             && self.claims.iter().zip(claims).all(|(one, other)| one.is_same(other))
             && self.endpoints.len() == endpoints.len()
             && self.endpoints.iter().zip(endpoints).all(|(one, other)| Arc::ptr_eq(one, other))
     }
-
-    fn again(&self) -> Self {
-        Self {
-            claims: self.claims.clone(),
-            endpoints: self.endpoints.clone(),
-            table: Arc::clone(&self.table),
-            shadowed: self.shadowed.clone(),
-        }
-    }
 }
 
-/// Who defines which host, in the order of precedence; canaries follow the rules that they are for, catch-alls the
-/// rules without a host.
-fn claims(
-    plans: &[Arc<IngressPlan>],
-    materials: &Materials,
-    findings: &mut Vec<Finding>,
-) -> BTreeMap<HostMatch, Vec<Claim>> {
-    let mut claims = BTreeMap::<HostMatch, Vec<Claim>>::new();
-    let (canaries, mains): (Vec<_>, Vec<_>) = plans.iter().partition(|plan| plan.annotations.canary.is_some());
-    let claim = |plan: &Arc<IngressPlan>, what| Claim {
-        plan: Arc::clone(plan),
-        material: materials.get(&plan.name).cloned(),
-        what,
+/// The hosts that an Ingress speaks of: those of its rules, its other names, those that lead to them.
+pub(super) fn spoken_of(plan: &Arc<IngressPlan>) -> BTreeSet<HostMatch> {
+    let own = plan.rules.iter().map(|rule| rule.host.clone());
+    let others = aliases(plan).map(|(host, _)| host).chain(moved(plan).map(|(host, _)| host));
+    own.chain(others).chain(plan.is_catch_all().then_some(HostMatch::Any)).collect()
+}
+
+/// Who defines a host, in the order of precedence; canaries follow the rules that they are for, catch-alls the rules
+/// without a host.
+fn claims(host: &HostMatch, speakers: &[Speaker], findings: &mut Vec<Finding>) -> Vec<Claim> {
+    let (canaries, mains): (Vec<&Speaker>, Vec<&Speaker>) =
+        speakers.iter().partition(|(plan, _)| plan.annotations.canary.is_some());
+    let claim = |(plan, material): &Speaker, what| Claim { plan: Arc::clone(plan), material: material.clone(), what };
+    let rules = |(plan, _): &Speaker| {
+        let ours = plan.rules.iter().enumerate().filter(|(_, rule)| rule.host == *host);
+        ours.map(|(at, _)| at).collect::<Vec<usize>>()
     };
-    for plan in &mains {
-        for (at, rule) in plan.rules.iter().enumerate() {
-            claims.entry(rule.host.clone()).or_default().push(claim(plan, Wish::Rule(at)));
-        }
-    }
+    let mut claims: Vec<Claim> =
+        mains.iter().flat_map(|it| rules(it).into_iter().map(|at| claim(it, Wish::Rule(at)))).collect();
     // A name of its own is worth more than an alias.
-    let aliases: Vec<_> = mains.iter().flat_map(|plan| aliases(plan)).collect();
-    let aliases: Vec<_> = aliases.into_iter().filter(|(host, ..)| !claims.contains_key(host)).collect();
-    for (host, plan, wish) in aliases {
-        claims.entry(host).or_default().push(claim(plan, wish));
+    if claims.is_empty() {
+        let named = |it: &Speaker| aliases(&it.0).filter(|(alias, _)| alias == host).map(|(_, wish)| wish).collect();
+        let all = mains.iter().flat_map(|it| Vec::into_iter(named(it)).map(|wish| claim(it, wish)));
+        claims = all.collect();
     }
-    let moved: Vec<_> = mains.iter().flat_map(|plan| moved(plan)).collect();
-    let moved: Vec<_> = moved.into_iter().filter(|(host, ..)| !claims.contains_key(host)).collect();
-    for (host, plan, wish) in moved {
-        claims.entry(host).or_insert_with(|| vec![claim(plan, wish)]);
+    if claims.is_empty() {
+        let first = mains.iter().find_map(|it| Some((it, moved(&it.0).find(|(from, _)| from == host)?.1)));
+        claims.extend(first.map(|(it, wish)| claim(it, wish)));
     }
-    for plan in canaries {
-        for (at, rule) in plan.rules.iter().enumerate() {
-            match claims.get_mut(&rule.host) {
-                Some(claims) => claims.push(claim(plan, Wish::Canary(at))),
-                None => findings.extend(rule.paths.iter().map(|path| without_main(plan, &path.backend))),
+    let is_served = !claims.is_empty();
+    for it in canaries {
+        for at in rules(it) {
+            if is_served {
+                claims.push(claim(it, Wish::Canary(at)));
+            } else {
+                findings.extend(it.0.rules[at].paths.iter().map(|path| without_main(&it.0, &path.backend)));
             }
         }
     }
-    for plan in mains.into_iter().filter(|plan| plan.is_catch_all()) {
-        claims.entry(HostMatch::Any).or_default().push(claim(plan, Wish::Default));
+    if *host == HostMatch::Any {
+        claims.extend(mains.iter().filter(|(plan, _)| plan.is_catch_all()).map(|it| claim(it, Wish::Default)));
     }
     claims
 }
@@ -202,18 +187,18 @@ fn without_main(plan: &IngressPlan, backend: &Backend) -> Finding {
 }
 
 /// The rules of an Ingress under its other names.
-fn aliases(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, &Arc<IngressPlan>, Wish)> {
+fn aliases(plan: &IngressPlan) -> impl Iterator<Item = (HostMatch, Wish)> {
     let hosts = plan.annotations.aliases.iter().filter_map(|alias| HostMatch::parse(alias).ok());
-    hosts.flat_map(move |host| (0..plan.rules.len()).map(move |rule| (host.clone(), plan, Wish::Rule(rule))))
+    hosts.flat_map(|host| (0..plan.rules.len()).map(move |rule| (host.clone(), Wish::Rule(rule))))
 }
 
 /// The names with and without `www.` that are not served and lead to those that are.
-fn moved(plan: &Arc<IngressPlan>) -> impl Iterator<Item = (HostMatch, &Arc<IngressPlan>, Wish)> {
+fn moved(plan: &IngressPlan) -> impl Iterator<Item = (HostMatch, Wish)> {
     let rules = plan.rules.iter().filter(|_| plan.annotations.www);
-    rules.filter_map(move |rule| {
+    rules.filter_map(|rule| {
         let HostMatch::Exact(to) = &rule.host else { return None };
         let from = HostMatch::parse(&other_name(to)).ok()?;
-        Some((from, plan, Wish::Move(Arc::clone(to))))
+        Some((from, Wish::Move(Arc::clone(to))))
     })
 }
 

@@ -1,17 +1,18 @@
 //! The Secrets that Ingresses name for TLS towards endpoints, read once per change.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use config::annotation::UpstreamTls;
 use config::object::ObjectName;
+use config::shared::SharedMap;
 use config::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::identity::{Identity, IdentityError};
 
 /// What every Secret was, and what became of it.
-pub(super) type HeldIdentities = HashMap<ObjectName, (Option<Arc<Secret>>, Read)>;
+pub(super) type HeldIdentities = SharedMap<ObjectName, (Option<Arc<Secret>>, Read)>;
 
 type Read = Result<Arc<Identity>, IdentityError>;
 
@@ -30,13 +31,14 @@ pub(super) struct CredentialsError {
 /// Reads Secrets of one snapshot.
 pub(super) struct Identities<'a> {
     snapshot: &'a Snapshot,
-    previous: &'a HeldIdentities,
     held: HeldIdentities,
+    /// What was looked at since.
+    fresh: HashSet<ObjectName>,
 }
 
 impl<'a> Identities<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, previous: &'a HeldIdentities) -> Self {
-        Self { snapshot, previous, held: HeldIdentities::new() }
+    pub(super) fn new(snapshot: &'a Snapshot, held: HeldIdentities) -> Self {
+        Self { snapshot, held, fresh: HashSet::new() }
     }
 
     /// What the Ingress `ingress` has of what it asks for.
@@ -64,15 +66,15 @@ impl<'a> Identities<'a> {
 
     /// The Secret as read; the very same value as before unless it changed.
     fn read(&mut self, name: &ObjectName) -> Read {
-        if let Some((_, read)) = self.held.get(name) {
+        let source = self.snapshot.secrets.get(name);
+        let held = self.held.get(name);
+        let is_good = |before: Option<&Arc<Secret>>| self.fresh.contains(name) || same(before, source);
+        if let Some((_, read)) = held.filter(|(before, _)| is_good(before.as_ref())) {
             return read.clone();
         }
-        let source = self.snapshot.secrets.get(name);
-        let read = match self.previous.get(name) {
-            Some((before, read)) if same(before.as_ref(), source) => read.clone(),
-            _ => Identity::read(&name.to_string(), source.map(|secret| &**secret)).map(Arc::new),
-        };
+        let read = Identity::read(&name.to_string(), source.map(|secret| &**secret)).map(Arc::new);
         self.held.insert(name.clone(), (source.cloned(), read.clone()));
+        self.fresh.insert(name.clone());
         read
     }
 }

@@ -1,10 +1,11 @@
 //! One Ingress, read: hosts, paths, backends and TLS entries as types, and what is wrong with it by itself.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use config::annotation::{AnnotationProblem, Annotations, NGINX_PREFIX, Template};
+use config::annotation::{self, AnnotationProblem, Annotations, NGINX_PREFIX, Template};
 use config::diagnostic::Severity;
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::settings::ANNOTATION_PREFIX;
@@ -149,6 +150,16 @@ impl IngressPlan {
             let problem = AnnotationProblem { key, severity: Severity::Error, message };
             self.findings.push(Finding::annotation(self.object(), problem));
         }
+    }
+
+    /// The Secrets that it names, for whatever it be.
+    pub(super) fn secrets(&self) -> BTreeSet<ObjectName> {
+        let annotations = self.source.metadata.annotations.as_ref();
+        let named = annotations.into_iter().flat_map(annotation::secrets).map(|it| it.secret);
+        // Of another namespace nothing is used.
+        let own = named.map(|text| text.rsplit_once('/').map_or(text, |(_, name)| name));
+        let own = own.map(|name| ObjectName::new(Arc::clone(&self.name.namespace), name));
+        own.chain(self.tls.iter().filter_map(|tls| tls.secret.clone())).collect()
     }
 
     /// What the Ingress is called in reports.

@@ -1,18 +1,17 @@
 //! Which addresses our Ingresses show, and which former ones are to show them no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::report::IngressAddress;
 use config::settings;
+use config::shared::SharedMap;
 use config::snapshot::Snapshot;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
-use super::Memory;
+use super::Plans;
 use super::finding::Finding;
-use super::plan::IngressPlan;
 
 /// Where the addresses come from that clients reach us by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,28 +76,55 @@ impl Published {
         Self { shown, own }
     }
 
-    /// The status of our Ingresses, and of those that were ours and still show what we wrote; the names of the latter.
+    /// The status of our Ingresses, and of those that were ours and still show what we wrote; `touched` are the
+    /// Ingresses of which something may have changed since `before`, when `were_ours` were.
     ///
     /// Only who was ours a moment ago is cleared: another controller may share our addresses, and would write them
     /// again.
     pub(super) fn status(
         &self,
         snapshot: &Snapshot,
-        plans: &[Arc<IngressPlan>],
-        memory: &Memory,
-    ) -> (BTreeMap<ObjectName, Vec<IngressAddress>>, BTreeSet<ObjectName>) {
+        plans: &Plans,
+        touched: &BTreeSet<ObjectName>,
+        were_ours: &Plans,
+        before: &HeldStatus,
+    ) -> HeldStatus {
         let shown: Vec<IngressAddress> = self.shown.iter().cloned().collect();
-        let mut status: BTreeMap<_, _> = plans.iter().map(|plan| (plan.name.clone(), shown.clone())).collect();
-        let is_ours_to_clear = |name: &&ObjectName| {
-            let ingress = snapshot.ingresses.get(*name).filter(|_| !status.contains_key(*name));
-            let found = ingress.and_then(|ingress| IngressAddress::shown(ingress));
-            found.is_some_and(|found| !found.is_empty() && found == shown)
-        };
-        let left: BTreeSet<ObjectName> =
-            memory.plans.keys().chain(&memory.left).filter(is_ours_to_clear).cloned().collect();
-        status.extend(left.iter().map(|name| (name.clone(), Vec::new())));
-        (status, left)
+        let mut next = before.clone();
+        if next.shown.as_ref() != Some(&shown) {
+            next.all = plans.keys().map(|name| (name.clone(), shown.clone())).collect();
+            next.shown = Some(shown.clone());
+        }
+        for name in touched {
+            if plans.contains_key(name) {
+                next.all.insert(name.clone(), shown.clone());
+            } else {
+                next.all.remove(name);
+                next.left.extend(were_ours.contains_key(name).then(|| name.clone()));
+            }
+        }
+        for name in std::mem::take(&mut next.left).into_iter().filter(|name| !plans.contains_key(name)) {
+            let found = snapshot.ingresses.get(&name).and_then(|ingress| IngressAddress::shown(ingress));
+            if found.is_some_and(|found| !found.is_empty() && found == shown) {
+                next.all.insert(name.clone(), Vec::new());
+                next.left.insert(name);
+            } else {
+                next.all.remove(&name);
+            }
+        }
+        next
     }
+}
+
+/// What Ingresses are to show.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldStatus {
+    /// What ours do; `None` if that is somebody else's to say.
+    shown: Option<Vec<IngressAddress>>,
+    /// The status of each.
+    pub(super) all: SharedMap<ObjectName, Vec<IngressAddress>>,
+    /// Those of them that were ours and still show our addresses.
+    left: BTreeSet<ObjectName>,
 }
 
 /// Those that are addresses or names; `None` as the cluster IP of a headless Service is a name in form only.

@@ -1,6 +1,7 @@
 use std::sync::LazyLock;
 
-use config::report::IngressAddress;
+use config::object::{Kind, ObjectRef};
+use config::report::{Event, IngressAddress};
 use k8s_openapi::api::core::v1::{Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -144,7 +145,8 @@ fn an_ingress_routes_to_ready_endpoints() {
     assert_eq!(answer(&compiled, "other.example", "/"), None);
     let route = compiled.table.find("shop.example", "/").unwrap();
     assert_eq!(route.endpoints.list()[0].addr, "192.0.2.1:8080".parse().unwrap());
-    let shown: Vec<_> = compiled.routes.iter().map(|entry| (&*entry.path, &*entry.backend, entry.endpoints)).collect();
+    let shown = compiled.routes.to_vec();
+    let shown: Vec<_> = shown.iter().map(|entry| (&*entry.path, &*entry.backend, entry.endpoints)).collect();
     assert_eq!(shown, [("/api", "shop/api:80", 1), ("/", "shop/web:80", 1)]);
 }
 
@@ -273,7 +275,7 @@ fn each_name_is_shown_its_certificate() {
     add(&mut snapshot, Kind::Secret, "listed", tls_secret(&["a.example", "extra.example"]));
     add(&mut snapshot, Kind::Secret, "wild", tls_secret(&["*.wild.example"]));
     let compiled = run(&snapshot);
-    let held = |name: &str| compiled.memory.secrets[&ObjectName::new("shop", name)].good.clone().unwrap();
+    let held = |name: &str| compiled.memory.secrets.all[&ObjectName::new("shop", name)].good.clone().unwrap();
     for (sni, expected) in [
         ("a.example", held("listed")),
         ("extra.example", held("listed")),
@@ -287,7 +289,7 @@ fn each_name_is_shown_its_certificate() {
     assert_problem(&compiled, "Ingress shop/shop spec.tls[0].hosts[2]: ", "a.example, extra.example");
     assert_problem(&compiled, "Ingress shop/shop spec.tls[2].secretName: ", "does not exist");
     let secrets: Vec<_> =
-        compiled.certificates.iter().map(|entry| entry.secret.as_ref().map(ToString::to_string)).collect();
+        compiled.certificates.to_vec().iter().map(|entry| entry.secret.as_ref().map(ToString::to_string)).collect();
     assert_eq!(secrets, [Some("shop/listed".to_owned()), Some("shop/wild".to_owned()), None]);
 }
 
@@ -331,7 +333,7 @@ fn an_ingress_of_ours_is_scheduled_for_sync_and_no_other() {
     add(&mut snapshot, Kind::Ingress, "other", other);
     let object = ObjectRef::new(Kind::Ingress, ObjectName::new("shop", "shop"));
     let expected = Event { object, severity: None, reason: "Sync", message: "Scheduled for sync".to_owned() };
-    let told: Vec<Event> = run(&snapshot).report.events.into_iter().filter(|it| it.reason == "Sync").collect();
+    let told: Vec<Event> = run(&snapshot).report.events.iter().filter(|it| it.reason == "Sync").cloned().collect();
     assert_eq!(told, [expected]);
 }
 
@@ -436,7 +438,7 @@ fn the_usual_service_is_published_without_being_named() {
     let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } });
     add(&mut snapshot, Kind::Service, "front", json!({ "spec": { "type": "LoadBalancer" }, "status": status }));
     add(&mut snapshot, Kind::Ingress, "shop", ours(&[rule("a.example", "/", "web")]));
-    assert_eq!(run(&snapshot).report.ingresses, BTreeMap::new());
+    assert!(run(&snapshot).report.ingresses.is_empty());
     let (namespace, name) = config::settings::PUBLISH_SERVICE;
     let services = Arc::make_mut(&mut snapshot.services);
     let service = services.remove(&ObjectName::new("shop", "front")).unwrap();
@@ -537,6 +539,16 @@ enum Change {
     NoIngress(u8),
     Endpoints(u8, Vec<u8>),
     Service(u8, bool),
+    /// One of two certificates comes to be in a Secret.
+    Secret(u8, bool),
+    /// Our class is there or not.
+    Class(bool),
+}
+
+/// Certificates for all of `a.example` and `*.example`.
+fn some_certificates() -> &'static [Value; 2] {
+    static MADE: LazyLock<[Value; 2]> = LazyLock::new(|| [(); 2].map(|()| tls_secret(&["a.example", "*.example"])));
+    &MADE
 }
 
 const SERVICES: [&str; 3] = ["web", "api", "nope"];
@@ -548,6 +560,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0_u8..5).prop_map(Change::NoIngress),
         2 => (0_u8..3, proptest::collection::vec(1_u8..5, 0..3)).prop_map(|(service, last)| Change::Endpoints(service, last)),
         1 => (0_u8..3, any::<bool>()).prop_map(|(service, exists)| Change::Service(service, exists)),
+        2 => (0_u8..2, any::<bool>()).prop_map(|(secret, which)| Change::Secret(secret, which)),
+        1 => any::<bool>().prop_map(Change::Class),
     ]
 }
 
@@ -567,8 +581,17 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
             if let Some(service) = default {
                 ingress["spec"]["defaultBackend"] = backend(service_of(*service));
             }
+            ingress["spec"]["tls"] = json!([{ "hosts": ["a.example"], "secretName": format!("tls{}", name % 2) }]);
+            let annotations = match name {
+                1 => json!({ "ferrogate.io/server-alias": "c.example" }),
+                2 => json!({ "ferrogate.io/from-to-www-redirect": "true" }),
+                3 => json!({ "ferrogate.io/canary": "true", "ferrogate.io/canary-weight": "50" }),
+                4 => json!({ "ferrogate.io/auth-type": "basic", "ferrogate.io/auth-secret": "tls0" }),
+                _ => json!({}),
+            };
             // Some are of one age.
-            ingress["metadata"] = json!({ "creationTimestamp": format!("2024-01-0{}T00:00:00Z", 1 + name % 2) });
+            let created = format!("2024-01-0{}T00:00:00Z", 1 + name % 2);
+            ingress["metadata"] = json!({ "creationTimestamp": created, "annotations": annotations });
             add(snapshot, Kind::Ingress, &format!("i{name}"), ingress);
         }
         Change::NoIngress(name) => {
@@ -579,6 +602,17 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
             let ports = json!([{ "name": "http", "port": 80 }]);
             add(snapshot, Kind::Service, service_of(*service), json!({ "spec": { "ports": ports } }));
         }
+        Change::Secret(secret, which) => {
+            let object = some_certificates()[usize::from(*which)].clone();
+            add(snapshot, Kind::Secret, &format!("tls{secret}"), object);
+        }
+        Change::Class(true) => {
+            let class = json!({ "spec": { "controller": "ferrogate.io/ingress-controller" } });
+            add(snapshot, Kind::IngressClass, "ferrogate", class);
+        }
+        Change::Class(false) => {
+            Arc::make_mut(&mut snapshot.ingress_classes).remove(&ObjectName::cluster("ferrogate"));
+        }
         Change::Service(service, false) => {
             Arc::make_mut(&mut snapshot.services).remove(&ObjectName::new("shop", service_of(*service)));
         }
@@ -587,12 +621,22 @@ fn apply(snapshot: &mut Snapshot, change: &Change) {
 
 /// All that can be seen of a table.
 fn seen(compiled: &Compiled) -> impl PartialEq + std::fmt::Debug + use<> {
-    let hosts = ["a.example", "c.example", "b.a.example", "x.y"];
+    let hosts = ["a.example", "c.example", "b.a.example", "www.a.example", "x.y"];
     let asked: Vec<_> = hosts
         .iter()
         .flat_map(|host| ["/", "/x", "/x/", "/x/y", "/x/y/z", "/z"].map(|path| answer(compiled, host, path)))
         .collect();
-    (asked, compiled.routes.clone(), compiled.report.problems.clone(), compiled.report.events.clone())
+    let shown = ["a.example", "c.example", "www.a.example", "x.y"].map(|name| {
+        let key = compiled.table.certs().resolve(Some(name), &[]);
+        key.cert.iter().map(|it| it.to_vec()).collect::<Vec<_>>()
+    });
+    let counted: BTreeSet<_> = compiled.routes.ingresses.keys().cloned().collect();
+    let listed = compiled.routes.to_vec();
+    assert_eq!(counted, listed.iter().map(|route| route.ingress.clone()).collect(), "who has routes");
+    assert_eq!(compiled.routes.len, listed.len());
+    let certificates = compiled.certificates.to_vec();
+    let Report { ingresses, events, problems, .. } = compiled.report.clone();
+    (asked, shown, listed, certificates, problems, events, ingresses)
 }
 
 proptest! {
@@ -605,7 +649,7 @@ proptest! {
         for change in &changes {
             apply(&mut snapshot, change);
             compiled = compile(&snapshot, &Answers::new(), &options(), default_certificate(), Some(&compiled), NOW);
-            prop_assert_eq!(seen(&compiled), seen(&run(&snapshot)));
+            prop_assert_eq!(seen(&compiled), seen(&run(&snapshot)), "{:?}", changes);
         }
     }
 

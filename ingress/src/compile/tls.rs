@@ -7,22 +7,30 @@
 //! A Secret that breaks or goes away while it is in use leaves its last good certificate in place.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::object::{Kind, ObjectName, ObjectRef};
-use config::snapshot::Snapshot;
+use config::shared::SharedMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::finding::{Finding, Part};
 use super::hosts::other_name;
+use super::pairs::Pairs;
 use super::plan::{IngressPlan, Tls};
-use crate::certs::{CertTable, CertTableBuilder, Certificate};
+use crate::certs::Certificate;
 use crate::host::HostMatch;
 
-/// Every Secret that some Ingress names.
-pub(super) type HeldSecrets = HashMap<ObjectName, HeldSecret>;
+/// Every Secret that some Ingress names for a certificate.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldSecrets {
+    pub(super) all: SharedMap<ObjectName, HeldSecret>,
+    /// When the validity of which begins or ends.
+    moments: Pairs<Timestamp, ObjectName>,
+    /// For when it was judged what is valid.
+    judged: Timestamp,
+}
 
 /// One Secret, read.
 #[derive(Clone, Debug)]
@@ -34,38 +42,56 @@ pub(super) struct HeldSecret {
     error: Option<(Option<&'static str>, String)>,
 }
 
-/// Chooses certificates for all names.
-pub(super) fn build(
-    plans: &[Arc<IngressPlan>],
-    snapshot: &Snapshot,
-    default: &Arc<Certificate>,
-    previous: &HeldSecrets,
-    now: Timestamp,
-    findings: &mut Vec<Finding>,
-) -> (CertTable, HeldSecrets) {
-    let mut secrets = HeldSecrets::new();
-    let mut table = CertTableBuilder::new(Arc::clone(default));
-    for plan in plans {
-        for tls in &plan.tls {
-            let Some(name) = &tls.secret else { continue };
-            let read = || HeldSecret::read(name, snapshot.secrets.get(name), previous.get(name));
-            let held = secrets.entry(name.clone()).or_insert_with(read);
-            findings.extend(held.findings(plan, tls, name, now));
+impl HeldSecrets {
+    /// The Secrets whose validity began or ended since they were judged.
+    pub(super) fn judge(&mut self, now: Timestamp) -> BTreeSet<ObjectName> {
+        let before = std::mem::replace(&mut self.judged, now);
+        let (from, to) = (before.min(now), before.max(now));
+        let passed = self.moments.within(|moment| *moment < from).take_while(|(moment, _)| **moment <= to);
+        passed.map(|(_, secret)| secret.clone()).collect()
+    }
+
+    /// Reads a Secret that changed or is named for the first time.
+    pub(super) fn read(&mut self, name: &ObjectName, secret: Option<&Arc<Secret>>) {
+        let before = self.all.get(name);
+        let next = HeldSecret::read(name, secret, before);
+        for moment in before.into_iter().flat_map(HeldSecret::moments) {
+            self.moments.remove(moment, name.clone());
         }
-        for host in names(plan) {
-            if !table.has(&host) {
-                let chosen = choose(plan, &host, &secrets, now);
-                if !chosen.is_empty() {
-                    table.show(&host, chosen);
-                }
-            }
+        for moment in next.moments() {
+            self.moments.add(moment, name.clone());
+        }
+        self.all.insert(name.clone(), next);
+    }
+
+    /// Lets go of a Secret that nobody names any more.
+    pub(super) fn forget(&mut self, name: &ObjectName) {
+        for moment in self.all.remove(name).iter().flat_map(HeldSecret::moments) {
+            self.moments.remove(moment, name.clone());
         }
     }
-    (table.build(), secrets)
+
+    /// What is wrong with the certificates of an Ingress.
+    pub(super) fn findings(&self, plan: &IngressPlan, now: Timestamp) -> Vec<Finding> {
+        let named = plan.tls.iter().filter_map(|tls| Some((tls, tls.secret.as_ref()?)));
+        let held = named.filter_map(|(tls, name)| Some((tls, name, self.all.get(name)?)));
+        held.flat_map(|(tls, name, held)| held.findings(plan, tls, name, now)).collect()
+    }
+
+    /// The certificates for a host: those of the first of `plans` that has any.
+    pub(super) fn choose<'a>(
+        &self,
+        host: &HostMatch,
+        plans: impl IntoIterator<Item = &'a Arc<IngressPlan>>,
+        now: Timestamp,
+    ) -> Vec<Arc<Certificate>> {
+        let chosen = plans.into_iter().map(|plan| choose(plan, host, &self.all, now));
+        chosen.into_iter().find(|chosen| !chosen.is_empty()).unwrap_or_default()
+    }
 }
 
 /// The names that an Ingress may have certificates for; also those that it redirects to them.
-fn names(plan: &IngressPlan) -> BTreeSet<HostMatch> {
+pub(super) fn names(plan: &IngressPlan) -> BTreeSet<HostMatch> {
     let listed = plan.tls.iter().flat_map(|tls| tls.hosts.iter().map(|(_, host)| host.clone()));
     let served = plan.rules.iter().map(|rule| &rule.host).filter(|_| !plan.tls.is_empty());
     let moved = served.clone().filter(|_| plan.annotations.www).filter_map(|host| match host {
@@ -77,7 +103,12 @@ fn names(plan: &IngressPlan) -> BTreeSet<HostMatch> {
 
 /// The certificates that an Ingress has for a host, one for each kind of key: valid before others, then the latest to
 /// expire.
-fn choose(plan: &IngressPlan, host: &HostMatch, secrets: &HeldSecrets, now: Timestamp) -> Vec<Arc<Certificate>> {
+fn choose(
+    plan: &IngressPlan,
+    host: &HostMatch,
+    secrets: &SharedMap<ObjectName, HeldSecret>,
+    now: Timestamp,
+) -> Vec<Arc<Certificate>> {
     let held = |tls: &Tls| tls.secret.as_ref().and_then(|name| secrets.get(name)?.good.clone());
     let covering = |filter: &dyn Fn(&Tls) -> bool| {
         let entries = plan.tls.iter().filter(|tls| filter(tls));
@@ -105,6 +136,11 @@ impl Tls {
 }
 
 impl HeldSecret {
+    /// When the validity of its certificate begins and ends.
+    fn moments(&self) -> impl Iterator<Item = Timestamp> + use<> {
+        self.good.iter().flat_map(|good| [good.not_before, good.not_after]).collect::<Vec<_>>().into_iter()
+    }
+
     fn read(name: &ObjectName, secret: Option<&Arc<Secret>>, previous: Option<&Self>) -> Self {
         let last_good = || previous.and_then(|previous| previous.good.clone());
         let Some(secret) = secret else {

@@ -38,7 +38,7 @@ pub(super) async fn run(
     let recipe = Recipe { options: options.compile.clone(), default: Arc::new(generate_default(Timestamp::now())?) };
     let mut names = Names::new(options.dns_servers.clone());
     let compiled = first_table(&recipe, &first, &mut names).await.ok_or(IngressError::Compile)?;
-    ports.metrics.expect(compiled.routes.iter().map(|route| &route.ingress));
+    ports.metrics.expect(&compiled.routes.ingresses);
     let table = Arc::new(ArcSwap::from(Arc::clone(&compiled.table)));
     let writer = Writer::start().map_err(|source| IngressError::Worker { worker: 0, source })?;
     let drain = CancellationToken::new();
@@ -106,7 +106,7 @@ impl State {
         let (snapshot, previous) = (Arc::clone(&self.snapshot), Some(Arc::clone(&self.compiled)));
         let Some(next) = recipe.compile(snapshot, self.names.answers(), previous).await else { return };
         self.names.set_wanted(&next.names);
-        ports.metrics.expect(next.routes.iter().map(|route| &route.ingress));
+        ports.metrics.expect(&next.routes.ingresses);
         table.store(Arc::clone(&next.table));
         publish(ports, &next);
         self.compiled = next;
@@ -174,15 +174,15 @@ impl Recipe {
 fn publish(ports: &IngressPorts, compiled: &Compiled) {
     ports.reports.send_replace(Arc::new(compiled.report.clone()));
     ports.routes.send_replace(Arc::new(compiled.routes.clone()));
-    ports.certificates.send_replace(Arc::new(compiled.certificates.clone()));
+    ports.certificates.send_replace(compiled.certificates.clone());
     let metrics = &ports.metrics;
-    metrics.retain(compiled.routes.iter().map(|route| &route.ingress));
+    metrics.retain(&compiled.routes.ingresses);
     metrics.swaps.inc();
     metrics.last_swap.set(Timestamp::now().as_second());
-    metrics.routes.set(i64::try_from(compiled.routes.len()).unwrap_or(i64::MAX));
+    metrics.routes.set(i64::try_from(compiled.routes.len).unwrap_or(i64::MAX));
     tracing::info!(
-        routes = compiled.routes.len(),
-        certificates = compiled.certificates.len(),
+        routes = compiled.routes.len,
+        certified_names = compiled.table.certs().len(),
         problems = compiled.report.problems.len(),
         "a route table is in force"
     );

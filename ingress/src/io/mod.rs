@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::challenge::Challenges;
-use config::report::{CertificateEntry, Report, RouteEntry};
+use config::report::{Certificates, Report, Routes};
 use config::snapshot::Snapshot;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -83,9 +83,9 @@ pub struct IngressPorts {
     /// What we want written.
     pub reports: watch::Sender<Arc<Report>>,
     /// The routes being served.
-    pub routes: watch::Sender<Arc<Vec<RouteEntry>>>,
+    pub routes: watch::Sender<Arc<Routes>>,
     /// The certificates being served.
-    pub certificates: watch::Sender<Arc<Vec<CertificateEntry>>>,
+    pub certificates: watch::Sender<Certificates>,
     /// Counters, registered by the caller.
     pub metrics: Arc<IngressMetrics>,
     /// Told once the first table is in place and all workers accept; dropped if that never happens.

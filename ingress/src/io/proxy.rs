@@ -130,6 +130,8 @@ struct RouteCache {
     of: Arc<RouteTable>,
     /// By address, which is unique for as long as the value keeps the route alive.
     used: HashMap<usize, Arc<LocalRoute>>,
+    /// Those of the tables before that nobody has asked for since.
+    before: HashMap<usize, Arc<LocalRoute>>,
 }
 
 impl Gateway {
@@ -143,7 +145,8 @@ impl Gateway {
         draining: Arc<AtomicBool>,
     ) -> Self {
         let of = table.load_full();
-        let routes = Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new() });
+        let routes =
+            Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new(), before: HashMap::new() });
         let nobody = metrics.recorder(None);
         let shared = Arc::new(Shared { metrics, timeouts, nobody });
         let (verified, asker, epoch) = (Verified::new(), Asker::new(), Instant::now());
@@ -179,21 +182,24 @@ impl Gateway {
     /// Finds what is there for a request; loads the table once.
     fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Found {
         let mut cache = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let RouteCache { table, of, used } = &mut *cache;
+        let RouteCache { table, of, used, before } = &mut *cache;
         let table = table.load();
         if !Arc::ptr_eq(table, of) {
             *of = Arc::clone(table);
-            used.clear();
+            *before = std::mem::take(used);
         }
         let Some(host) = table.host(host) else { return Found::default() };
         let client = host.entrance().client.clone();
         let Some(route) = host.find(path) else { return Found { client, route: None } };
         let route = route.or_canary(headers, || fastrand::u64(..));
-        let local = used.entry(Arc::as_ptr(route) as usize).or_insert_with(|| {
+        // What is kept keeps its route, so nothing else has come to be at this place.
+        let key = Arc::as_ptr(route) as usize;
+        let fresh = || {
             let recorder = self.shared.metrics.recorder(Some(&route.ingress));
             let pages = route.plan.as_ref().and_then(|plan| plan.pages()).map(|pages| Dial::plain(pages));
             Arc::new(LocalRoute { route: Arc::clone(route), recorder, dial: Dial::of(route), pages })
-        });
+        };
+        let local = used.entry(key).or_insert_with(|| before.remove(&key).unwrap_or_else(fresh));
         Found { client, route: Some(Arc::clone(local)) }
     }
 

@@ -1,6 +1,5 @@
 //! The speaker on a real LAN: two network namespaces and a cable. Needs root; says so when it skips.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -294,7 +293,7 @@ fn snapshot(committed: Option<Ipv4Addr>) -> Arc<Snapshot> {
     };
     Arc::new(Snapshot {
         pools: Arc::new(PoolConfig { pools: vec![pool], ..PoolConfig::default() }),
-        services: Arc::new(BTreeMap::from([(ObjectName::new("default", "web"), Arc::new(service))])),
+        services: Arc::new([(ObjectName::new("default", "web"), Arc::new(service))].into()),
         ..Snapshot::default()
     })
 }
@@ -319,7 +318,7 @@ fn a_vip_is_announced_in_both_forms_and_answered_for_and_nothing_else_is() {
     });
     let entry = node.await_state("announcing", |entry| entry.state == VipState::Announcing);
     assert_eq!((entry.node.as_deref(), entry.interface.as_deref()), (Some("node"), Some("eth0")));
-    assert!(node.reports.borrow().events.iter().any(|event| event.reason == "nodeAssigned"));
+    assert!(node.reports.borrow().local_events.iter().any(|event| event.reason == "nodeAssigned"));
     node.stop();
     peer.silence(Duration::from_millis(50));
     peer.ask(VIP, PEER_IP);
@@ -398,7 +397,7 @@ fn a_foreign_claim_is_contested_and_told() {
     peer.hear_both_forms(mac);
     peer.socket.send(&arp::encode(&arp::announcement(peer.mac, VIP))).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while !node.reports.borrow().events.iter().any(|event| event.reason == "AddressConflict") {
+    while !node.reports.borrow().local_events.iter().any(|event| event.reason == "AddressConflict") {
         assert!(Instant::now() < deadline, "no conflict within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use config::diagnostic::{Problem, Severity};
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
-use config::report::{Event, Report, VipEntry, VipState};
+use config::report::{Event, Events, Report, VipEntry, VipState};
 use config::snapshot::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -90,6 +90,8 @@ pub(super) struct Speaker {
     plan: Plan,
     /// Where everything could be announced.
     layout: Layout,
+    /// What is told of the network.
+    local: Local,
     /// Who else claims our VIPs, and when that was heard last.
     rivals: BTreeMap<IpAddr, (MacAddr, Instant)>,
     /// Named interfaces that were said to be missing.
@@ -100,6 +102,13 @@ pub(super) struct Speaker {
     started: Instant,
     /// How old the members were told our view of the API is.
     stale: (bool, bool),
+}
+
+/// What only this node can tell.
+#[derive(Debug, Default)]
+struct Local {
+    events: Events,
+    problems: Vec<Problem>,
 }
 
 /// How far handing over has come.
@@ -186,6 +195,7 @@ impl Speaker {
             planner: Planner::default(),
             plan: Plan::default(),
             layout: Layout::default(),
+            local: Local::default(),
             rivals: BTreeMap::new(),
             missing: BTreeSet::new(),
             retry: false,
@@ -295,6 +305,8 @@ impl Speaker {
         self.ports.metrics.set_pools(&self.plan.pools);
         self.ports.metrics.set_orphaned(self.plan.orphaned.values().map(Vec::len).sum());
         self.ports.metrics.set_config(!snapshot.pools.pools.is_empty(), snapshot.pools_stale);
+        // What is to be written need not wait for what happens on the network.
+        self.tell();
     }
 
     /// Asks the LAN about addresses that the plan gives for the first time, and holds them back meanwhile.
@@ -568,8 +580,8 @@ impl Speaker {
         let (members, obstacle) = (self.members.borrow().clone(), self.obstacle.as_ref());
         moves::tell(&mut entries, &moves::Known { members: &members, annotated, obstacle });
         self.ports.metrics.set_announced(self.announced(layout));
-        let report = Arc::new(self.report(layout));
-        self.ports.reports.send_if_modified(|current| replace(current, report));
+        self.local = self.local(layout);
+        self.tell();
         let entries = Arc::new(entries);
         log_changes(&self.ports.vips.borrow(), &entries);
         self.ports.vips.send_if_modified(|current| replace(current, entries));
@@ -624,45 +636,64 @@ impl Speaker {
         traps.iter().map(|trap| Problem::warning(node.clone(), FieldPath::root(), trap)).collect()
     }
 
-    /// The plan's report, with what happens on the network.
-    fn report(&self, layout: &Layout) -> Report {
-        let mut report = self.plan.report.clone();
-        report.problems.extend(self.traps(layout));
-        report.problems.extend(self.snapshot.as_deref().and_then(moves::excluded));
-        report.problems.extend(moves::stranded(&self.plan, &self.members.borrow(), &self.options.node));
+    /// Reports the plan, with what was told of the network last.
+    fn tell(&self) {
+        let mut report = Report { local_events: self.local.events.clone(), ..self.plan.report.clone() };
+        if !self.local.problems.is_empty() {
+            Arc::make_mut(&mut report.problems).extend(self.local.problems.iter().cloned());
+        }
+        let report = Arc::new(report);
+        self.ports.reports.send_if_modified(|current| replace(current, report));
+    }
+
+    /// What happens on the network.
+    fn local(&self, layout: &Layout) -> Local {
+        let mut told: (Vec<Event>, Vec<Problem>) = (Vec::new(), self.traps(layout));
+        told.1.extend(self.snapshot.as_deref().and_then(moves::excluded));
+        told.1.extend(moves::stranded(&self.plan, &self.members.borrow(), &self.options.node));
         let members = Arc::clone(&self.members.borrow());
         let (node, company) = (self.options.node.as_str(), &self.options.company);
         let not_heard = hearing::of_node(node, &members).map(|message| ("NotHeard", message));
         let blocked = hearing::of_others(node, &members, company.port, company.profile.patience());
         for (reason, message) in not_heard.into_iter().chain(blocked.map(|message| ("HeartbeatPathBroken", message))) {
-            self.warn(&mut report, ObjectRef::new(Kind::Node, ObjectName::cluster(node)), reason, message);
+            self.warn(&mut told, ObjectRef::new(Kind::Node, ObjectName::cluster(node)), reason, message);
         }
         let mut assigned = BTreeSet::new();
         for (service, ip) in self.on_air(layout) {
             let object = ObjectRef::new(Kind::Service, service.clone());
             if assigned.insert(service) {
                 let message = format!("announcing from node {:?} with protocol \"layer2\"", self.options.node);
-                report.events.push(Event { object: object.clone(), severity: None, reason: "nodeAssigned", message });
+                told.0.push(Event { object: object.clone(), severity: None, reason: "nodeAssigned", message });
             }
             let at = self.announced_from(ip, layout);
             for message in hearing::of_vip(ip, &self.options.node, &at, &members) {
-                self.warn(&mut report, object.clone(), "NotHeard", message);
+                self.warn(&mut told, object.clone(), "NotHeard", message);
             }
             if let Some((mac, _)) = self.rivals.get(&ip) {
                 let message = format!(
                     "{mac} also claims {ip}, which this node announces{at}; find that device and change its address"
                 );
-                self.warn(&mut report, object, "AddressConflict", message);
+                self.warn(&mut told, object, "AddressConflict", message);
             }
         }
-        report
+        let (events, problems) = told;
+        let events = events.into_iter().collect();
+        // What is the same stays the same memory, so that nobody compares it again.
+        let events = if events == self.local.events { self.local.events.clone() } else { events };
+        Local { events, problems }
     }
 
     /// Adds a problem and the event that tells it.
-    fn warn(&self, report: &mut Report, object: ObjectRef, reason: &'static str, message: String) {
+    fn warn(
+        &self,
+        (events, problems): &mut (Vec<Event>, Vec<Problem>),
+        object: ObjectRef,
+        reason: &'static str,
+        message: String,
+    ) {
         let problem = Problem::warning(object.clone(), FieldPath::root(), &message);
-        report.problems.push(self.snapshot.as_ref().map_or(problem.clone(), |it| it.placed(problem)));
-        report.events.push(Event { object, severity: Some(Severity::Warning), reason, message });
+        problems.push(self.snapshot.as_ref().map_or(problem.clone(), |it| it.placed(problem)));
+        events.push(Event { object, severity: Some(Severity::Warning), reason, message });
     }
 }
 

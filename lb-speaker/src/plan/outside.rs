@@ -69,7 +69,6 @@ fn warning(config_map: &ObjectName, pool: &Pool, range: &AddressRange, subnets: 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use config::pool::{PoolConfig, PoolName};
@@ -86,7 +85,7 @@ mod tests {
         let node = Node { status: Some(status), ..Node::default() };
         let snapshot = Snapshot {
             pools: Arc::new(PoolConfig { pools: vec![pool], ..PoolConfig::default() }),
-            nodes: Arc::new(BTreeMap::from([(ObjectName::cluster("n1"), Arc::new(node))])),
+            nodes: Arc::new([(ObjectName::cluster("n1"), Arc::new(node))].into()),
             ..Snapshot::default()
         };
         let lan = Lan { subnets: subnets.iter().map(|it| it.parse().unwrap()).collect(), ..Lan::default() };

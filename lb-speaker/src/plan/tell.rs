@@ -11,26 +11,28 @@ use config::snapshot::Snapshot;
 use crate::allocator::Assignment;
 use crate::claim::{self, Claim, Reading};
 use crate::refusal::quoted;
-use crate::reserved::{Holder, Reserved};
+use crate::reserved::Holder;
 
 /// How many Services an event names at most.
 const NAMED: usize = 5;
 
-/// Collects what is to be told about Services, one after the other.
-pub(super) struct Teller<'a> {
-    snapshot: &'a Snapshot,
-    reserved: &'a Reserved,
+/// What is to be told about one Service.
+#[derive(Debug, Default)]
+pub(super) struct Told {
     pub(super) events: Vec<Event>,
+    /// Without their places.
     pub(super) problems: Vec<Problem>,
 }
 
-impl<'a> Teller<'a> {
-    pub(super) const fn new(snapshot: &'a Snapshot, reserved: &'a Reserved) -> Self {
-        Self { snapshot, reserved, events: Vec::new(), problems: Vec::new() }
+impl Told {
+    /// What `assignment` means for its Service; `shared` are those of its addresses that others have by right.
+    pub(super) fn of(reading: &Reading, claim: &Claim, assignment: &Assignment, shared: &[(IpAddr, Holder)]) -> Self {
+        let mut told = Self::default();
+        told.tell(reading, claim, assignment, shared);
+        told
     }
 
-    /// Tells what `assignment` means for its Service.
-    pub(super) fn tell(&mut self, reading: &Reading, claim: &Claim, assignment: &Assignment) {
+    fn tell(&mut self, reading: &Reading, claim: &Claim, assignment: &Assignment, shared: &[(IpAddr, Holder)]) {
         let object = ObjectRef::new(Kind::Service, claim.service.clone());
         if let Some(lacking) = &assignment.lacking {
             self.event(&object, None, "AdditionalAssignFailed", lacking.to_string());
@@ -46,14 +48,14 @@ impl<'a> Teller<'a> {
             };
             self.event(&object, Some(Severity::Warning), reason, message);
             let field = refusal.field(|annotation| annotation.of(&reading.object).map(|(key, _)| key));
-            self.problem(Problem::error(object.clone(), field, refusal));
+            self.problems.push(Problem::error(object.clone(), field, refusal));
         }
         self.tell_lost(&object, claim, assignment);
         for (old, new) in claim::deprecated(&reading.object) {
             let message = format!("annotation {old} is deprecated; write {new} instead");
             self.event(&object, Some(Severity::Warning), "deprecatedAnnotation", message);
         }
-        self.warn(&object, assignment);
+        self.warn(&object, assignment, shared);
     }
 
     fn tell_lost(&mut self, object: &ObjectRef, claim: &Claim, assignment: &Assignment) {
@@ -65,22 +67,16 @@ impl<'a> Teller<'a> {
     }
 
     /// Adds what is odd about a Service without being in its way.
-    fn warn(&mut self, object: &ObjectRef, assignment: &Assignment) {
+    fn warn(&mut self, object: &ObjectRef, assignment: &Assignment, shared: &[(IpAddr, Holder)]) {
         let warning = |message| Problem::warning(object.clone(), FieldPath::root(), message);
         if !assignment.orphaned.is_empty() {
-            self.problem(warning(orphaned(&assignment.orphaned)));
+            self.problems.push(warning(orphaned(&assignment.orphaned)));
         }
-        for (ip, holder) in assignment.ips.iter().filter_map(|ip| Some((ip, self.reserved.get(ip)?))) {
-            self.problem(warning(shared_with(*ip, holder)));
-        }
+        self.problems.extend(shared.iter().map(|(ip, holder)| warning(shared_with(*ip, holder))));
     }
 
     fn event(&mut self, object: &ObjectRef, severity: Option<Severity>, reason: &'static str, message: String) {
         self.events.push(Event { object: object.clone(), severity, reason, message });
-    }
-
-    fn problem(&mut self, problem: Problem) {
-        self.problems.push(self.snapshot.placed(problem));
     }
 }
 

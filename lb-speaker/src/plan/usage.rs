@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use config::object::ObjectName;
 use config::pool::{AddressRange, Pool, PoolConfig, PoolName};
+use config::shared::SharedMap;
 
 use super::Planned;
 use crate::claim::Family;
@@ -34,7 +35,7 @@ pub struct Usage {
 
 pub(super) fn usage(
     config: &PoolConfig,
-    services: &BTreeMap<ObjectName, Planned>,
+    services: &SharedMap<ObjectName, Planned>,
     reserved: &Reserved,
 ) -> Vec<PoolUsage> {
     let given: BTreeSet<IpAddr> = services.values().flat_map(|planned| planned.ips.iter().copied()).collect();

@@ -79,7 +79,7 @@ fn snapshot(case: &Case<'_>, options: &PlanOptions) -> Snapshot {
         pools: Arc::new(pools),
         services: Arc::new(services.collect()),
         nodes: Arc::new(nodes.into_iter().collect()),
-        namespaces: Arc::new(BTreeMap::from([(ObjectName::cluster("red"), Arc::new(namespace))])),
+        namespaces: Arc::new([(ObjectName::cluster("red"), Arc::new(namespace))].into()),
         ..Snapshot::default()
     }
 }

@@ -271,7 +271,9 @@ async fn a_node_that_does_not_lead_tells_itself_what_only_it_knows_and_nothing_e
     };
     let announcing = event("nodeAssigned", "announcing from node \"n2\" with protocol \"layer2\"");
     let report = |events: Vec<Event>| {
-        node.cluster.reports.speaker.send_replace(Report { events, ..Report::default() }.into());
+        let (local, all): (Vec<Event>, Vec<Event>) = events.into_iter().partition(|it| it.reason == "nodeAssigned");
+        let (events, local_events) = (all.into_iter().collect(), local.into_iter().collect());
+        node.cluster.reports.speaker.send_replace(Report { events, local_events, ..Report::default() }.into());
     };
     report(vec![event("deprecatedAnnotation", "the leader's to tell"), announcing.clone()]);
     let told = || {
@@ -293,7 +295,7 @@ async fn a_node_that_does_not_lead_tells_itself_what_only_it_knows_and_nothing_e
     node.stop().await;
     let again = world.watcher().await;
     again.leads().await;
-    let report = Report { events: vec![announcing], ..Report::default() };
+    let report = Report { local_events: [announcing].into_iter().collect(), ..Report::default() };
     again.cluster.reports.speaker.send_replace(report.into());
     throughout(Duration::from_millis(700), "each once", check).await;
 }

@@ -147,7 +147,7 @@ impl Running {
     }
 }
 
-fn statuses(services: &[(&str, &str)]) -> std::collections::BTreeMap<ObjectName, ServiceStatus> {
+fn statuses(services: &[(&str, &str)]) -> config::shared::SharedMap<ObjectName, ServiceStatus> {
     let status = |address: &str| ServiceStatus { ips: vec![address.parse::<IpAddr>().unwrap()], pool: None };
     services.iter().map(|(name, address)| (ObjectName::new("default", *name), status(address))).collect()
 }

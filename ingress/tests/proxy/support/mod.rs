@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::challenge::Challenges;
-use config::report::RouteEntry;
+use config::report::{Certificates, Routes};
 use config::snapshot::Snapshot;
 use ingress::access::AccessLog;
 use ingress::compile::{CompileOptions, Publish};
@@ -34,7 +34,7 @@ pub(crate) struct Plane {
     pub(crate) shutdown: CancellationToken,
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     pub(crate) challenges: watch::Sender<Arc<Challenges>>,
-    routes: watch::Receiver<Arc<Vec<RouteEntry>>>,
+    routes: watch::Receiver<Arc<Routes>>,
     task: JoinHandle<Result<(), IngressError>>,
 }
 
@@ -68,7 +68,7 @@ impl Plane {
         let (snapshots, snapshots_in) = watch::channel(Some(Arc::new(snapshot)));
         let (reports_out, _) = watch::channel(Arc::default());
         let (routes_out, routes) = watch::channel(Arc::default());
-        let (certificates_out, _) = watch::channel(Arc::default());
+        let (certificates_out, _) = watch::channel(Certificates::default());
         let challenges = watch::Sender::default();
         let (ready, is_ready) = oneshot::channel();
         let shutdown = CancellationToken::new();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::object::ObjectName;
+use config::shared::SharedMap;
 use config::snapshot::Snapshot;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -15,10 +16,10 @@ use serde_json::{Value, json};
 /// A snapshot in the making; everything is in namespace `shop`.
 #[derive(Clone, Default)]
 pub(crate) struct World {
-    services: BTreeMap<ObjectName, Arc<Service>>,
-    slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
-    ingresses: BTreeMap<ObjectName, Arc<Ingress>>,
-    secrets: BTreeMap<ObjectName, Arc<Secret>>,
+    services: SharedMap<ObjectName, Arc<Service>>,
+    slices: SharedMap<ObjectName, Arc<EndpointSlice>>,
+    ingresses: SharedMap<ObjectName, Arc<Ingress>>,
+    secrets: SharedMap<ObjectName, Arc<Secret>>,
 }
 
 fn name(name: &str) -> ObjectName {

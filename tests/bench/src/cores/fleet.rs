@@ -1,6 +1,5 @@
 //! The objects: what real ones carry around, in numbers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::legacy;
@@ -117,7 +116,7 @@ pub fn typed<T: DeserializeOwned>(mut object: Value) -> (ObjectName, Arc<T>) {
 }
 
 fn objects<T: DeserializeOwned>(objects: impl Iterator<Item = Value>) -> Objects<T> {
-    Arc::new(objects.map(typed).collect::<BTreeMap<_, _>>())
+    Arc::new(objects.map(typed).collect())
 }
 
 /// Replaces one object, as a source does: the map of its kind is copied, all other objects are shared.

@@ -31,8 +31,9 @@ pub fn run(rows: &mut Rows, count: usize, rounds: usize) {
 fn addresses(rows: &mut Rows, snapshot: &Snapshot, what: &str, rounds: usize) {
     let mut readings = Readings::default();
     let readings = readings.update(&snapshot.services, None);
-    let claim = |it: &Reading| if let Standing::Claims(claim) = &it.result { Some(Claim::clone(claim)) } else { None };
-    let claims: Vec<Claim> = readings.iter().filter_map(claim).collect();
+    let claim =
+        |it: &Arc<Reading>| if let Standing::Claims(claim) = &it.result { Some(Claim::clone(claim)) } else { None };
+    let claims: Vec<Claim> = readings.values().filter_map(claim).collect();
     let claims: Vec<&Claim> = claims.iter().collect();
     let (reserved, namespaces) = (Reserved::new(), Arc::default());
     let terms =
