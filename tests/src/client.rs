@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use crate::netns;
 
 /// How long a connection or one answer may take.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Where to connect to, and how.
 #[derive(Clone, Debug)]

@@ -58,7 +58,8 @@ impl World {
                 read_deadline: millis(2500),
                 relist_spacing: millis(200),
                 absent: millis(100),
-                lease: lease::Timing { term: millis(1500), renew_deadline: millis(1000), retry: millis(100) },
+                // Shorter ones are lost on a busy machine between one step and the next.
+                lease: lease::Timing { term: millis(8000), renew_deadline: millis(6000), retry: millis(200) },
                 ..Timing::default()
             },
             identity: identity.to_owned(),

@@ -119,6 +119,11 @@ async fn a_watch_that_heard_nothing_but_bookmarks_resumes_from_the_last() {
     world.server.compact();
     let before = faults.count(&["watch"], "ingressclasses");
     world.server.drop_watches();
+    until("another watch", async || match faults.count(&["watch"], "ingressclasses") {
+        now if now > before => Ok(()),
+        now => Err(now),
+    })
+    .await;
     let class = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": { "name": "late" },
         "spec": { "controller": "ferrogate.io/ingress-controller" } });
     world.put(&class);
