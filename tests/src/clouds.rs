@@ -118,8 +118,9 @@ pub async fn route53(zone: &'static str, server: SocketAddr) -> Upstream {
 }
 
 fn set(name: &str, values: &[String]) -> String {
-    let values: String =
+    let values: Vec<String> =
         values.iter().map(|it| format!("<ResourceRecord><Value>{it}</Value></ResourceRecord>")).collect();
+    let values = values.concat();
     format!(
         "<ResourceRecordSet><Name>{name}</Name><Type>TXT</Type><TTL>60</TTL><ResourceRecords>{values}</ResourceRecords></ResourceRecordSet>"
     )
@@ -131,10 +132,10 @@ fn is_signed(request: &Received) -> bool {
     let pairs: Vec<(&str, &str)> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let host = request.only("host").unwrap_or_default();
     let method = request.line.split(' ').next().unwrap_or_default();
-    let signed = Signed { method, host, path: &path, query: &pairs, body: &request.body };
+    let message = Signed { method, host, path: &path, query: &pairs, body: &request.body };
     let signer = Signer { access_key: ACCESS_KEY, secret_key: SECRET_KEY, region: "eu-central-1", service: "route53" };
     let Some(date) = request.only("x-amz-date").and_then(moment) else { return false };
-    request.only("authorization") == Some(&*signer.sign(&signed, date).authorization)
+    request.only("authorization") == Some(&*signer.sign(&message, date).authorization)
 }
 
 /// Reads `20150830T123600Z`.

@@ -94,6 +94,7 @@ impl NameServer {
     }
 
     /// Changes a record, by `add NAME 60 TXT "..."` or `delete NAME TXT "..."`; whether it was done.
+    #[must_use]
     pub fn update(&self, change: &str) -> bool {
         update(self.address, change)
     }

@@ -23,7 +23,7 @@ pub async fn within<T, E: Display>(limit: Duration, what: &str, mut probe: impl 
             Ok(value) => return value,
             Err(last) if watch.elapsed() > limit => panic!("{what} did not happen within {limit:?}: {last}"),
             // Who asks must not be what keeps the machine busy.
-            Err(_) => tokio::time::sleep(PERIOD.max(4 * (watch.elapsed() - began))).await,
+            Err(_) => tokio::time::sleep(PERIOD.max(4 * (watch.elapsed().saturating_sub(began)))).await,
         }
     }
 }

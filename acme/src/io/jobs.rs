@@ -92,11 +92,11 @@ impl Office {
                 let (publisher, credentials) = (self.publisher.clone(), dns::credentials(&issuer, snapshot));
                 let replicas = self.replicas.as_ref().map(|service| addresses(service, snapshot)).unwrap_or_default();
                 running.spawn(async move {
-                    let published = publisher.publish(&order.records(), &issuer, &credentials).await;
-                    if published.is_ok() {
+                    let done = publisher.publish(&order.records(), &issuer, &credentials).await;
+                    if done.is_ok() {
                         confirm(&order, &replicas).await;
                     }
-                    Done::Taken(id, Step::Confirm, published.map(|()| Answer::Done))
+                    Done::Taken(id, Step::Confirm, done.map(|()| Answer::Done))
                 });
             }
             Job::Take { id, step, order, account, issuer } => {

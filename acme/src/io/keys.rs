@@ -72,7 +72,7 @@ pub(super) fn server_name(name: &str) -> String {
         }
         Ok(IpAddr::V6(ip)) => {
             let digits = ip.octets().into_iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
-            digits.map(|digit| format!("{digit:x}.")).collect::<String>() + "ip6.arpa"
+            digits.map(|digit| format!("{digit:x}.")).collect::<Vec<_>>().concat() + "ip6.arpa"
         }
     }
 }

@@ -260,11 +260,10 @@ fn provable(due: &Due, issuer: &Issuer) -> Result<(), String> {
     let is_public = PRESETS.iter().any(|(_, server)| *server == issuer.server);
     for name in &due.names {
         if issuer.ways(name.as_str()).is_empty() {
-            return Err(match name.is_wildcard() {
-                true => {
-                    format!("a wildcard such as {name} is proved in DNS; give the issuer a solver with dns01 for it")
-                }
-                false => format!("no solver of the issuer is for {name}; add one without a selector"),
+            return Err(if name.is_wildcard() {
+                format!("a wildcard such as {name} is proved in DNS; give the issuer a solver with dns01 for it")
+            } else {
+                format!("no solver of the issuer is for {name}; add one without a selector")
             });
         }
         let Some(address) = name.address().filter(|_| is_public) else { continue };

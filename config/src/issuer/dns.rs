@@ -152,8 +152,10 @@ impl Dns01 {
     pub fn secrets(&self) -> Vec<&SecretKey> {
         match &self.provider {
             Provider::Rfc2136(server) => server.key.iter().map(|key| &key.secret).collect(),
-            Provider::Cloudflare(Cloudflare { login: CloudflareLogin::Token(key), .. })
-            | Provider::Cloudflare(Cloudflare { login: CloudflareLogin::Key { key, .. }, .. }) => vec![key],
+            Provider::Cloudflare(Cloudflare {
+                login: CloudflareLogin::Token(key) | CloudflareLogin::Key { key, .. },
+                ..
+            }) => vec![key],
             Provider::Route53(route53) => {
                 let public = match &route53.access_key {
                     AccessKey::Text(_) => None,

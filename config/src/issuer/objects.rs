@@ -148,8 +148,8 @@ mod tests {
 
     fn snapshot(section: &str, issuers: &[(&str, Value)], cluster: &[(&str, Value)]) -> Snapshot {
         let map: ConfigMap = serde_json::from_value(json!({ "data": { "acme": section } })).unwrap();
-        let mut snapshot = Snapshot::default();
-        snapshot.config_maps = Arc::new([(ObjectName::new("system", "config"), Arc::new(map))].into());
+        let config_maps = Arc::new([(ObjectName::new("system", "config"), Arc::new(map))].into());
+        let mut snapshot = Snapshot { config_maps, ..Snapshot::default() };
         let object = |spec: &Value| json!({ "metadata": {}, "spec": spec });
         let issuers = issuers.iter().map(|(name, spec)| {
             (ObjectName::new("shop", *name), Arc::new(serde_json::from_value(object(spec)).unwrap()))

@@ -74,11 +74,12 @@ fn change(action: Action, found: Option<Set>, value: &str) -> Option<(&'static s
 }
 
 fn request(verb: &str, owner: &str, set: &Set) -> String {
-    let values: String = set
+    let values: Vec<String> = set
         .values
         .iter()
         .map(|value| format!("<ResourceRecord><Value>{}</Value></ResourceRecord>", escape(value)))
         .collect();
+    let values = values.concat();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
          <ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeBatch>\
@@ -131,8 +132,8 @@ impl Api<'_> {
             region: &self.config.region,
             service: "route53",
         };
-        let signed = Signed { method: method.as_str(), host, path, query: pairs, body: body.as_bytes() };
-        let headers = signer.sign(&signed, Timestamp::now());
+        let message = Signed { method: method.as_str(), host, path, query: pairs, body: body.as_bytes() };
+        let headers = signer.sign(&message, Timestamp::now());
         let text = query(pairs);
         let mark = if text.is_empty() { "" } else { "?" };
         let request = Request::builder().method(method).uri(format!("{base}{path}{mark}{text}"));
