@@ -1,5 +1,7 @@
 //! Who may come, said by a service of the operator (`auth-url` and its kin).
 
+use std::time::Duration;
+
 use super::read::Reader;
 use super::snippet;
 use super::text::Text;
@@ -32,6 +34,26 @@ pub struct ExternalAuth {
     pub always_set_cookie: bool,
     /// Further fields for it (`auth-snippet`).
     pub fields: Vec<(String, Text)>,
+    /// For how long what it says is remembered, and for whom (`auth-cache-key`, `auth-cache-duration`).
+    pub cache: Option<AuthCache>,
+}
+
+/// What a service says is remembered for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthCache {
+    /// What tells one client from another.
+    pub key: Text,
+    /// Statuses, none for any, and for how long; the first that fits counts.
+    pub times: Vec<(Vec<u16>, Duration)>,
+}
+
+impl AuthCache {
+    /// For how long an answer with this status is remembered.
+    #[must_use]
+    pub fn time(&self, status: u16) -> Option<Duration> {
+        let mut times = self.times.iter().filter(|(statuses, _)| statuses.is_empty() || statuses.contains(&status));
+        times.next().map(|(_, time)| *time).filter(|time| !time.is_zero())
+    }
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
@@ -44,6 +66,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
         reader.value("auth-request-redirect", |text| value::field_text(text).and_then(|text| Text::parse(&text)));
     let always_set_cookie = reader.flag("auth-always-set-cookie");
     let fields = reader.guard("auth-snippet", snippet::request_fields).unwrap_or_default();
+    let key = reader.value("auth-cache-key", |text| value::field_text(text).and_then(|text| Text::parse(&text)));
+    let times = reader.value("auth-cache-duration", times);
     if !reader.has("auth-url") {
         for name in ["auth-signin", "auth-snippet"] {
             reader.deny(name, "auth-url is missing; name the service that is asked");
@@ -63,6 +87,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
         request_redirect,
         always_set_cookie,
         fields,
+        cache: key.map(|key| AuthCache { key, times: times.unwrap_or_else(usual_times) }),
     })
 }
 
@@ -84,9 +109,14 @@ fn url(text: &str) -> Result<(bool, &str, &str), String> {
 
 type Place = (bool, String, u16, String, Text);
 
-fn place(text: &str) -> Result<Place, String> {
-    let (tls, authority, target) = url(text)?;
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    let (tls, authority, rest) = url(text)?;
     let wrong = || format!("{authority:?} is not a host; it may hold no variable");
+    // The two variables that begin with a slash may stand right behind the host.
+    let (authority, target) = match ["$request_uri", "$uri"].iter().find_map(|name| authority.find(name)) {
+        Some(at) => (&authority[..at], format!("{}{rest}", &authority[at..])),
+        None => (authority, rest.to_owned()),
+    };
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
@@ -105,9 +135,43 @@ fn place(text: &str) -> Result<Place, String> {
     let target = match target.strip_prefix('?') {
         Some(query) => format!("/?{query}"),
         None if target.is_empty() => "/".to_owned(),
-        None => target.to_owned(),
+        None => target,
     };
     Ok((tls, host.to_ascii_lowercase(), port.ok_or_else(wrong)?, authority.to_owned(), Text::parse(&target)?))
+}
+
+/// `200 202 401 5m`, as ingress-nginx has it.
+fn usual_times() -> Vec<(Vec<u16>, Duration)> {
+    vec![(vec![200, 202, 401], Duration::from_mins(5))]
+}
+
+/// A list of statuses, or `any`, each with a time behind: `200 202 10m, 401 1m`.
+fn times(text: &str) -> Result<Vec<(Vec<u16>, Duration)>, String> {
+    value::list(text).filter(|one| !one.is_empty()).map(time).collect()
+}
+
+fn time(text: &str) -> Result<(Vec<u16>, Duration), String> {
+    let wrong = || format!("{text:?} is not a time with statuses; write it like \"200 202 10m\"");
+    let mut words: Vec<_> = text.split_ascii_whitespace().collect();
+    let last = words.pop().ok_or_else(wrong)?;
+    let digits = last.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &last[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let seconds =
+        value::number(digits).and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= 86_400);
+    let time = Duration::from_secs(seconds.ok_or_else(wrong)?);
+    if words == ["any"] {
+        return Ok((Vec::new(), time));
+    }
+    let status = |word: &&str| value::number(word).and_then(|number| u16::try_from(number).ok()).ok_or_else(wrong);
+    let statuses: Vec<u16> = words.iter().map(status).collect::<Result<_, _>>()?;
+    // What nginx does with a time alone.
+    Ok((if statuses.is_empty() { vec![200, 301, 302] } else { statuses }, time))
 }
 
 fn method(text: &str) -> Result<String, String> {

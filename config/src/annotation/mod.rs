@@ -21,6 +21,7 @@ mod cors;
 mod errors;
 mod external;
 mod limit;
+mod mirror;
 mod names;
 mod own;
 mod protocol;
@@ -46,8 +47,9 @@ pub use canary::{Canary, HeaderRule};
 pub use client::{ClientAuth, VerifyClient};
 pub use cors::{Cors, Origins};
 pub use errors::ErrorPages;
-pub use external::ExternalAuth;
+pub use external::{AuthCache, ExternalAuth};
 pub use limit::Limits;
+pub use mirror::Mirror;
 pub use protocol::{Protocol, SecretName, UpstreamTls};
 pub use redirect::{Redirect, RedirectTo, SslRedirect};
 pub use retry::{Retry, RetryOn};
@@ -106,6 +108,8 @@ pub struct Annotations {
     pub external: Option<ExternalAuth>,
     /// Who answers where endpoints fail.
     pub errors: ErrorPages,
+    /// Who gets a copy of each request.
+    pub mirror: Option<Mirror>,
     /// What is rewritten in answers of endpoints.
     pub answers: AnswerRewrites,
     /// What our own annotations, `server-snippet`, then `configuration-snippet` ask for.
@@ -168,6 +172,7 @@ impl Annotations {
             passthrough: reader.flag("ssl-passthrough"),
             external: external::read(&mut reader),
             errors: errors::read(&mut reader),
+            mirror: mirror::read(&mut reader),
             answers: answer::read(&mut reader),
             steps: steps(&mut reader),
             any_guard: auth::any_is_enough(&mut reader),

@@ -19,7 +19,12 @@ pub(super) const USED: &[&str] = &[
     "allowlist-source-range",
     "app-root",
     "auth-always-set-cookie",
+    "auth-cache-duration",
+    "auth-cache-key",
     "auth-keepalive",
+    "auth-keepalive-requests",
+    "auth-keepalive-share-vars",
+    "auth-keepalive-timeout",
     "auth-method",
     "auth-realm",
     "auth-request-redirect",
@@ -73,6 +78,9 @@ pub(super) const USED: &[&str] = &[
     "limit-rps",
     "limit-whitelist",
     "load-balance",
+    "mirror-host",
+    "mirror-request-body",
+    "mirror-target",
     "permanent-redirect",
     "permanent-redirect-code",
     "preserve-trailing-slash",
@@ -80,6 +88,7 @@ pub(super) const USED: &[&str] = &[
     "proxy-buffer-size",
     "proxy-buffering",
     "proxy-buffers-number",
+    "proxy-busy-buffers-size",
     "proxy-connect-timeout",
     "proxy-cookie-domain",
     "proxy-cookie-path",
@@ -131,19 +140,30 @@ pub(super) const USED: &[&str] = &[
 ];
 
 /// Names by which access is controlled, or that would send requests to the wrong place if they had no effect.
-const GUARDS: &[&str] = &["enable-modsecurity", "modsecurity-snippet", "enable-owasp-core-rules"];
+const GUARDS: &[&str] =
+    &["enable-modsecurity", "modsecurity-snippet", "modsecurity-transaction-id", "enable-owasp-core-rules"];
 
-const UNSUPPORTED: &[&str] = &[
-    "auth-cache-duration",
-    "auth-cache-key",
-    "auth-proxy-set-headers",
-    "connection-proxy-header",
-    "custom-headers",
-    "enable-opentelemetry",
-    "mirror-host",
-    "mirror-request-body",
-    "mirror-target",
-    "relative-redirects",
+/// Names without effect, and what to do instead.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("auth-proxy-set-headers", "write the fields as lines of proxy_set_header in auth-snippet"),
+    ("connection-proxy-header", "connections to endpoints are kept, and WebSocket needs nothing; remove it"),
+    ("custom-headers", "write the fields in ferrogate.io/response-headers"),
+    ("enable-opentelemetry", "requests are not traced; X-Request-ID names them in logs; remove it"),
+    ("enable-opentracing", "requests are not traced; X-Request-ID names them in logs; remove it"),
+    ("opentelemetry-operation-name", "requests are not traced; remove it"),
+    ("opentelemetry-trust-incoming-span", "requests are not traced; remove it"),
+    ("fastcgi-index", "put a web server in front of the FastCGI program"),
+    ("fastcgi-params-configmap", "put a web server in front of the FastCGI program"),
+    ("global-rate-limit", "limits are counted per replica; write limit-rps or limit-rpm"),
+    ("global-rate-limit-window", "limits are counted per replica; write limit-rps or limit-rpm"),
+    ("global-rate-limit-header", "limits are counted by address; write limit-rps or limit-rpm"),
+    ("global-rate-limit-key", "limits are counted by address; write limit-rps or limit-rpm"),
+    ("global-rate-limit-ignored-cidrs", "write limit-allowlist"),
+    ("relative-redirects", "redirects name scheme and host; remove it"),
+    ("ssl-ciphers", "TLS 1.2 and 1.3 are spoken with AEAD ciphers and forward secrecy; remove it"),
+    ("ssl-prefer-server-ciphers", "the client's choice among good ciphers counts; remove it"),
+    ("stream-snippet", "a snippet for streams is never run; remove it"),
+    ("use-port-in-redirects", "redirects name the host without port; remove it"),
 ];
 
 /// Names that people write and ingress-nginx never knew, or no longer knows, with the right one.
@@ -181,9 +201,7 @@ pub(super) fn known(name: &str) -> Option<Known> {
     if let Some((_, instead)) = MISTAKEN.iter().find(|(mistaken, _)| *mistaken == name) {
         return Some(Known::Unsupported(instead));
     }
-    UNSUPPORTED
-        .contains(&name)
-        .then_some(Known::Unsupported("remove it, or keep what needs it on ingress-nginx for now"))
+    UNSUPPORTED.iter().find(|(known, _)| *known == name).map(|(_, instead)| Known::Unsupported(instead))
 }
 
 #[cfg(test)]
@@ -193,7 +211,10 @@ mod tests {
     #[test]
     fn a_name_stands_in_one_list() {
         let lists =
-            USED.iter().chain(GUARDS).chain(&SNIPPETS).chain(UNSUPPORTED).chain(MISTAKEN.iter().map(|(name, _)| name));
+            {
+            let named = UNSUPPORTED.iter().chain(MISTAKEN).map(|(name, _)| name);
+            USED.iter().chain(GUARDS).chain(&SNIPPETS).chain(named)
+        };
         let mut all: Vec<_> = lists.collect();
         let count = all.len();
         all.sort();

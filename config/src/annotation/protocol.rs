@@ -103,7 +103,7 @@ pub(super) fn tls(reader: &mut Reader<'_>) -> UpstreamTls {
 }
 
 /// nginx's `on` and `off`.
-fn switch(text: &str) -> Result<bool, String> {
+pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),

@@ -142,6 +142,9 @@ fn an_unknown_name_is_reported_with_the_near_one() {
         ("client-max-body-size", "proxy-body-size"),
         ("zzz", "unknown"),
         ("enable-opentelemetry", "not supported"),
+        ("custom-headers", "ferrogate.io/response-headers"),
+        ("global-rate-limit", "limit-rps"),
+        ("stream-snippet", "never run"),
         ("configuration-snippet", "the whole snippet is refused"),
     ] {
         let (read, problems) = read(&[(name, "1")]);

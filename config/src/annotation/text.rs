@@ -36,6 +36,8 @@ pub enum Variable {
     Method,
     /// `$remote_addr`, `$the_real_ip`, `$proxy_add_x_forwarded_for`: the client's address.
     RemoteAddr,
+    /// `$remote_user`: the name that came with a password.
+    RemoteUser,
     /// `$req_id`, `$request_id`.
     RequestId,
     /// `$namespace`: of the Ingress.
@@ -69,6 +71,7 @@ impl Variable {
             "args" | "query_string" => Self::Args,
             "request_method" => Self::Method,
             "remote_addr" | "the_real_ip" | "proxy_add_x_forwarded_for" => Self::RemoteAddr,
+            "remote_user" => Self::RemoteUser,
             "req_id" | "request_id" => Self::RequestId,
             "namespace" => Self::Namespace,
             "ingress_name" => Self::Ingress,

@@ -1,8 +1,11 @@
 //! What a service is asked that decides who may come (`auth-url`), and what its answer means.
 
+use std::time::Duration;
+
 use config::annotation::ExternalAuth;
 use http::header::{
-    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
 
 use super::values::{fill, wanted};
@@ -20,6 +23,8 @@ pub struct Question {
     pub fields: HeaderMap,
     /// Where a client is sent that is not known.
     pub signin: Option<String>,
+    /// By what the answer is remembered.
+    pub memory: Option<String>,
 }
 
 /// What the service says.
@@ -86,7 +91,13 @@ pub(super) fn question(auth: &ExternalAuth, asked: &Asked<'_>) -> Question {
     }
     let signin = auth.signin.as_ref().map(|signin| signin_url(&fill(signin, asked), &auth.signin_param, asked));
     let method = auth.method.clone().unwrap_or_else(|| "GET".to_owned());
-    Question { method, target: fill(&auth.target, asked), fields, signin }
+    let target = fill(&auth.target, asked);
+    let memory = auth.cache.as_ref().map(|cache| {
+        let key = fill(&cache.key, asked);
+        // What comes from the client stands last, so that it cannot pass for another part.
+        format!("{}\0{}\0{}\0{}\0{}\0{key}", asked.ingress, asked.host, auth.authority, auth.port, auth.target.as_str())
+    });
+    Question { method, target, fields, signin, memory }
 }
 
 const HOST_NAME: &str = "host";
@@ -103,6 +114,15 @@ fn signin_url(signin: &str, param: &str, asked: &Asked<'_>) -> String {
         Some(_) => format!("{signin}&{param}={}", wanted(asked)),
         None => format!("{}?{param}={}", signin.trim_end_matches('?'), wanted(asked)),
     }
+}
+
+/// For how long an answer is remembered; one that is for one client only is not.
+pub(super) fn keep(auth: &ExternalAuth, status: u16, answer: &HeaderMap) -> Option<Duration> {
+    let controls = answer.get_all(CACHE_CONTROL).iter().filter_map(|field| field.to_str().ok());
+    let mut words = controls.flat_map(|field| field.split(',')).map(|word| word.trim().to_ascii_lowercase());
+    let is_private = words.any(|word| ["no-store", "no-cache", "private"].iter().any(|it| word.starts_with(it)));
+    let time = auth.cache.as_ref()?.time(status)?;
+    (!is_private && !answer.contains_key(SET_COOKIE)).then_some(time)
 }
 
 /// What an answer means: 2xx passes, 401 and 403 do not, anything else is a failure (nginx's `auth_request`).

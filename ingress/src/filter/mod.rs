@@ -14,6 +14,7 @@ mod basic;
 mod cors;
 mod external;
 mod limit;
+mod mirror;
 mod redirect;
 mod rewrite;
 pub mod rewrites;
@@ -36,6 +37,7 @@ pub use basic::{Check, Credentials, Users};
 pub use cors::AnswerFields;
 pub use external::{Decision, Opinion, Question};
 pub use limit::{Slot, Zone};
+pub use mirror::Twin;
 pub(crate) use values::component as percent_encoded;
 
 /// For endpoints that are reached under another path.
@@ -61,6 +63,8 @@ pub struct RoutePlan {
     upstream: Vec<(HeaderName, HeaderValue)>,
     /// Whose pages are shown in place of errors.
     pages: Option<Arc<Endpoints>>,
+    /// Whether services may be asked at loopback addresses.
+    allow_loopback: bool,
 }
 
 /// What plans are made with beside annotations.
@@ -112,6 +116,8 @@ pub struct Prepared {
     pub answer: Vec<AnswerChange>,
     /// What the service is asked that decides who may come.
     pub question: Option<Question>,
+    /// The copy of the request for another service.
+    pub twin: Option<Twin>,
     /// The beginning of `Location`, and what it is replaced by.
     pub redirect: Option<(String, String)>,
     /// Whether no `deny` is for the client.
@@ -155,6 +161,12 @@ impl External {
     #[must_use]
     pub const fn may_ask(&self, ip: IpAddr) -> bool {
         self.allow_loopback || !ip.is_loopback()
+    }
+
+    /// For how long such an answer is remembered; `None` if it is not.
+    #[must_use]
+    pub fn keep(&self, status: u16, answer: &HeaderMap) -> Option<Duration> {
+        external::keep(&self.auth, status, answer)
     }
 
     /// What its answer means.
@@ -236,7 +248,7 @@ impl RoutePlan {
         let upstream = upstream(&rest);
         let rest = Annotations { any_guard: annotations.any_guard, ..rest };
         let (limiter, password, external) = (None, None, None);
-        let (moved, pages) = (None, None);
+        let (moved, pages, allow_loopback) = (None, None, false);
         Some(Self {
             body,
             https,
@@ -249,6 +261,7 @@ impl RoutePlan {
             password,
             external,
             pages,
+            allow_loopback,
         })
     }
 
@@ -258,6 +271,7 @@ impl RoutePlan {
     #[must_use]
     pub fn equipped(mut self, rule: &PathMatch, gear: &Gear<'_>) -> Self {
         let users = gear.users;
+        self.allow_loopback = gear.allow_loopback;
         self.pages = gear.pages.filter(|_| !self.annotations.errors.statuses.is_empty()).cloned();
         self.limiter = limit::Limiter::of(&self.annotations.limits, gear.zone);
         if rule.as_written().starts_with(redirect::CHALLENGES) {
@@ -288,6 +302,7 @@ impl RoutePlan {
             moved: Some(Arc::clone(to)),
             upstream: Vec::new(),
             pages: None,
+            allow_loopback: false,
         }
     }
 
@@ -345,13 +360,15 @@ impl RoutePlan {
     pub fn prepare(&self, asked: &Asked<'_>) -> Option<Box<Prepared>> {
         let steps = &self.annotations.steps;
         let redirect = self.annotations.answers.redirect.as_ref();
-        if steps.is_empty() && self.external.is_none() && redirect.is_none() {
+        let mirror = self.annotations.mirror.as_ref();
+        if steps.is_empty() && self.external.is_none() && redirect.is_none() && mirror.is_none() {
             return None;
         }
         Some(Box::new(Prepared {
             request: snippet::request_fields(steps, asked),
             answer: snippet::answer_changes(steps, asked),
             question: self.external.as_ref().map(|external| external::question(&external.auth, asked)),
+            twin: mirror.map(|mirror| mirror::twin(mirror, self.allow_loopback, asked)),
             redirect: redirect.map(|(from, to)| (from.clone(), values::fill(to, asked))),
             admitted: snippet::admits(steps, asked),
         }))

@@ -3,6 +3,7 @@
 use config::annotation::{Text, Variable};
 
 use super::Asked;
+use super::basic::Credentials;
 use crate::{headers, path};
 
 /// The text with the variables filled in.
@@ -25,6 +26,7 @@ pub(super) fn value(variable: &Variable, asked: &Asked<'_>) -> String {
         Variable::Args => text(uri.query().unwrap_or_default()),
         Variable::Method => text(asked.request.method.as_str()),
         Variable::RemoteAddr => asked.client.map(|client| client.to_string()).unwrap_or_default(),
+        Variable::RemoteUser => Credentials::of(&asked.request.headers).map(|who| who.user).unwrap_or_default(),
         Variable::RequestId => text(asked.request_id),
         Variable::Namespace => text(&asked.ingress.namespace),
         Variable::Ingress => text(&asked.ingress.name),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use config::annotation::Method;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, REFERER,
@@ -33,7 +34,7 @@ use crate::client::{ClientAuth, Refusal, Visitor};
 use crate::endpoints::Endpoints;
 use crate::filter::{
     Admission, AnswerChange, Asked, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan,
-    Slot, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
+    Slot, Twin, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
 };
 use crate::gate::GateError;
 use crate::gate::authority::Authority;
@@ -42,6 +43,9 @@ use crate::{headers, path};
 
 /// The status in the log of a request whose client left before the answer; nginx's number.
 pub(super) const CLIENT_GONE: u16 = 499;
+
+/// The largest body that is copied, in bytes.
+const LARGEST_COPY: usize = 1024 * 1024;
 
 /// Whom to ask who may come.
 #[derive(Clone, Copy)]
@@ -86,6 +90,8 @@ pub(super) struct Exchange {
     sent: Option<(Instant, u64)>,
     /// Bytes of body so far.
     body: u64,
+    /// The body so far, for a copy.
+    copied: BytesMut,
     /// Whether the endpoint was asked for an upgrade.
     asked_upgrade: bool,
     pub(super) attempts: Attempts,
@@ -116,6 +122,7 @@ impl Exchange {
             challenge: None,
             sent: None,
             body: 0,
+            copied: BytesMut::new(),
             asked_upgrade: false,
             attempts: Attempts::default(),
             held: None,
@@ -298,9 +305,29 @@ impl Exchange {
         wait
     }
 
+    /// The body is about to be sent, from its beginning.
+    pub(super) fn begin_body(&mut self) {
+        self.body = 0;
+        self.copied.clear();
+    }
+
+    /// The copy of a request that reached an endpoint whole, for the service that gets copies.
+    pub(super) fn twin(&mut self, session: &mut Session) -> Option<(Twin, Bytes)> {
+        let is_whole = self.attempts.count() > 0 && session.as_downstream_mut().is_body_done();
+        let twin = self.prepared.as_mut()?.twin.take().filter(|_| is_whole)?;
+        Some((twin, std::mem::take(&mut self.copied).freeze()))
+    }
+
     /// Counts a piece of the request's body; one that grows too large is a fault.
-    pub(super) fn count_body(&mut self, len: usize) -> Result<()> {
-        self.body = self.body.saturating_add(len as u64);
+    pub(super) fn count_body(&mut self, piece: Option<&Bytes>) -> Result<()> {
+        self.body = self.body.saturating_add(piece.map_or(0, Bytes::len) as u64);
+        if let (Some(piece), Some(prepared)) = (piece, &mut self.prepared) {
+            let twin = prepared.twin.take().filter(|_| self.copied.len() + piece.len() <= LARGEST_COPY);
+            if twin.as_ref().is_some_and(|twin| twin.with_body) {
+                self.copied.extend_from_slice(piece);
+            }
+            prepared.twin = twin;
+        }
         let limit = self.plan().and_then(RoutePlan::body_limit);
         if limit.is_some_and(|limit| self.body > limit) { Err(status_error(413)) } else { Ok(()) }
     }

@@ -89,7 +89,7 @@ pub(super) struct Gateway {
     routes: Mutex<RouteCache>,
     log: Arc<Log>,
     verified: Verified,
-    asker: Asker,
+    asker: Arc<Asker>,
     challenges: challenge::Watched,
     /// The zero of the clock that endpoints are told.
     epoch: Instant,
@@ -149,7 +149,7 @@ impl Gateway {
             Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new(), before: HashMap::new() });
         let nobody = metrics.recorder(None);
         let shared = Arc::new(Shared { metrics, timeouts, nobody });
-        let (verified, asker, epoch) = (Verified::new(), Asker::new(), Instant::now());
+        let (verified, asker, epoch) = (Verified::new(), Arc::new(Asker::new()), Instant::now());
         Self { shared, routes, log, verified, asker, challenges, epoch, draining }
     }
 
@@ -169,7 +169,7 @@ impl Gateway {
     }
 
     /// Whom to ask who may come.
-    const fn asking(&self) -> Asking<'_> {
+    fn asking(&self) -> Asking<'_> {
         Asking { verified: &self.verified, asker: &self.asker }
     }
 
@@ -276,6 +276,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         let route = Arc::clone(exchange.route()?);
+        exchange.begin_body();
         let wish = exchange.wish(session)?;
         let endpoints = Arc::clone(exchange.destination()?.0);
         let Some(addr) = exchange.attempts.begin(&endpoints, &wish, self.now()) else {
@@ -292,7 +293,7 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.count_body(body.as_ref().map_or(0, Bytes::len))
+        exchange.count_body(body.as_ref())
     }
 
     async fn upstream_request_filter(
@@ -418,6 +419,10 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
         exchange.finish(session, &self.log);
+        if let Some((twin, body)) = exchange.twin(session) {
+            let asker = Arc::clone(&self.asker);
+            tokio::spawn(async move { asker.mirror(twin, body).await });
+        }
     }
 
     /// Clients and endpoints fail all the time; metrics and the access log tell.

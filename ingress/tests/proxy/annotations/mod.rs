@@ -6,6 +6,7 @@ mod certificates;
 mod errors;
 mod external;
 mod guards;
+mod mirror;
 mod paths;
 mod snippets;
 

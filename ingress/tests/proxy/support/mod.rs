@@ -44,13 +44,22 @@ impl Plane {
         Self::start_with(snapshot, Timeouts::default(), Duration::from_secs(30)).await
     }
 
+    /// Starts with one worker, which remembers all.
+    pub(crate) async fn start_alone(snapshot: Snapshot) -> Self {
+        Self::start_on(1, snapshot, Timeouts::default(), Duration::from_secs(30)).await
+    }
+
     /// Starts with deadlines of the test's own.
     pub(crate) async fn start_with(snapshot: Snapshot, timeouts: Timeouts, drain_timeout: Duration) -> Self {
+        Self::start_on(2, snapshot, timeouts, drain_timeout).await
+    }
+
+    async fn start_on(workers: usize, snapshot: Snapshot, timeouts: Timeouts, drain_timeout: Duration) -> Self {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let options = IngressOptions {
             http: vec![any],
             https: vec![any],
-            workers: 2,
+            workers,
             drain_timeout,
             access_log: AccessLog::Off,
             compile: CompileOptions {
