@@ -17,6 +17,7 @@ use config::diagnostic::Problem;
 use config::object::ObjectName;
 use config::report::{self, CertificateEntry, ManagedEntry, Report, RouteEntry, VipEntry};
 use config::snapshot::Snapshot;
+use ingress::compile::Compiled;
 use lb_speaker::io::{MoveError, MoveOrder};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use serde::{Deserialize, Serialize};
@@ -24,17 +25,19 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::explain::Asked;
 use crate::readiness::{Readiness, Stages, is_ready};
 use crate::why::steps::{self, Known, Why};
 
 /// What is listed at `/`, in this order.
-const ENDPOINTS: [(&str, &str); 8] = [
+const ENDPOINTS: [(&str, &str); 9] = [
     ("/livez", "the process runs"),
     ("/readyz", "every part is ready"),
     ("/metrics", "Prometheus metrics"),
     ("/api/v1/vips", "LoadBalancer Services and their addresses"),
     ("/api/v1/routes", "hosts and paths and their backends"),
     ("/api/v1/certificates", "certificates that are served, and those that are ordered"),
+    ("/api/v1/explain", "POST a request to learn which way it takes"),
     ("/api/v1/why/svc/NS/NAME", "why a Service is or is not reached"),
     ("/api/v1/problems", "what is wrong with the manifests"),
 ];
@@ -52,6 +55,8 @@ pub(crate) struct View {
     pub(crate) routes: watch::Receiver<Arc<report::Routes>>,
     /// Certificates that are served.
     pub(crate) certificates: watch::Receiver<report::Certificates>,
+    /// The routes in force, as they were made.
+    pub(crate) tables: watch::Receiver<Option<Arc<Compiled>>>,
     /// The name of this node.
     pub(crate) node: Arc<str>,
     /// Certificates that are ordered.
@@ -126,6 +131,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/certificates/{namespace}/{name}/renew", post(renew))
         .route("/api/v1/vips/{vip}/move", post(relocate))
         .route("/api/v1/problems", get(problems))
+        .route("/api/v1/explain", post(explain))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(admin)
@@ -251,6 +257,22 @@ async fn why(State(admin): State<Admin>, Path((namespace, name)): Path<(String, 
     Json(admin.view.why(&ObjectName::new(namespace, name)))
 }
 
+async fn explain(State(admin): State<Admin>, body: String) -> Response {
+    let asked: Asked = match serde_json::from_str(&body) {
+        Ok(asked) => asked,
+        Err(error) => return fault(StatusCode::BAD_REQUEST, &format!("this is no request to explain: {error}")),
+    };
+    let question = match asked.question() {
+        Ok(question) => question,
+        Err(error) => return fault(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let (compiled, snapshot) = (admin.view.tables.borrow().clone(), admin.view.snapshots.borrow().clone());
+    let (Some(compiled), Some(snapshot)) = (compiled, snapshot) else {
+        return fault(StatusCode::SERVICE_UNAVAILABLE, "this process routes nothing, or nothing yet");
+    };
+    Json(ingress::explain::explain(&compiled, &snapshot, &question)).into_response()
+}
+
 async fn metrics(State(admin): State<Admin>) -> Response {
     match TextEncoder::new().encode_to_string(&admin.registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
@@ -314,6 +336,7 @@ mod tests {
             vips: watch::channel(Arc::default()).1,
             routes: watch::channel(Arc::default()).1,
             certificates: watch::channel(report::Certificates::default()).1,
+            tables: watch::channel(None).1,
             node: "node-1".into(),
             managed: watch::channel(Arc::default()).1,
             wishes: None,

@@ -18,6 +18,7 @@ use lb_speaker::choice::Chosen;
 use lb_speaker::members::Profile;
 use lb_speaker::rate::Rate;
 
+use crate::explain::ExplainArgs;
 use crate::relocate::MoveArgs;
 use crate::why::WhyArgs;
 pub(crate) use addresses::AddressArgs;
@@ -37,6 +38,8 @@ Examples:
           Say, step by step, why a Service is or is not reached
   ferrogate move 192.0.2.10 node-2
           Have an address announced from another node; --auto takes that back
+  ferrogate explain https://shop.example/cart --manifests /etc/ferrogate
+          Say which Ingress, rule, backend and certificate a request gets, and which not
   kubectl get configmap -n metallb-system config -o yaml | ferrogate check -
           The same for what a cluster holds
   ferrogate check --against-cluster new-pools.yaml
@@ -90,6 +93,8 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// Have an address announced from another node, without breaking its connections
     Move(MoveArgs),
+    /// Say which way a request takes, and why no other; exits with 1 if it fails at the door
+    Explain(ExplainArgs),
     /// Serve a page that tells what it was asked, to try routes with
     Echo(EchoArgs),
 }

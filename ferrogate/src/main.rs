@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod defaults;
 mod echo;
+mod explain;
 mod keys;
 mod parts;
 mod problems;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args).unwrap_or_else(|error| refuse(&*error, 1)),
         Command::Why(args) => why::run(&args).unwrap_or_else(|error| refuse(&error, USAGE)),
         Command::Move(args) => relocate::run(&args).unwrap_or_else(|error| refuse(&error, 1)),
+        Command::Explain(args) => explain::run(&args).unwrap_or_else(|error| refuse(&*error, USAGE)),
         Command::Echo(args) => echo_pages(args),
     }
 }

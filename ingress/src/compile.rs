@@ -96,6 +96,20 @@ pub struct Compiled {
     memory: Memory,
 }
 
+impl Compiled {
+    /// Whether an Ingress is served by us.
+    #[must_use]
+    pub fn serves(&self, ingress: &ObjectName) -> bool {
+        self.memory.plans.contains_key(ingress)
+    }
+
+    /// The annotations of an Ingress that are for an ingress controller.
+    #[must_use]
+    pub fn annotations(&self, ingress: &ObjectName) -> std::collections::BTreeMap<String, String> {
+        self.memory.plans.get(ingress).map(|plan| plan.written()).unwrap_or_default()
+    }
+}
+
 /// The Ingresses that are ours, read.
 type Plans = SharedMap<ObjectName, Arc<IngressPlan>>;
 

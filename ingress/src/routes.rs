@@ -305,6 +305,12 @@ impl RouteTable {
         exact.or_else(|| self.wildcard(host)).or(self.any.as_ref())
     }
 
+    /// The rules that could own requests for `host`, those that do first.
+    pub fn candidates(&self, host: &str) -> impl Iterator<Item = &Arc<HostTable>> {
+        let exact = self.shards[shard_of(host)].exact.get(host);
+        exact.into_iter().chain(self.wildcard(host)).chain(self.any.as_ref())
+    }
+
     /// Whether any host has a door of its own.
     #[must_use]
     pub const fn has_entrances(&self) -> bool {

@@ -210,8 +210,7 @@ mod tests {
 
     #[test]
     fn a_name_stands_in_one_list() {
-        let lists =
-            {
+        let lists = {
             let named = UNSUPPORTED.iter().chain(MISTAKEN).map(|(name, _)| name);
             USED.iter().chain(GUARDS).chain(&SNIPPETS).chain(named)
         };

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why nothing can be said about the cluster.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AgainstError {
+pub(crate) enum AgainstError {
     /// Nothing says which cluster.
     #[error("there is no cluster to check against; name one with --kubeconfig")]
     NoCluster,
@@ -52,7 +52,8 @@ pub(super) struct Outlook {
 impl Outlook {
     /// Reads the cluster and compares.
     pub(super) async fn new(loaded: &Loaded, args: &AgainstArgs, options: &PlanOptions) -> Result<Self, AgainstError> {
-        let live = read(ApiOptions::observer(access(args)?, options.config_map.clone())).await?;
+        let (config, context) = (args.kubeconfig.clone(), args.kube_context.clone());
+        let live = observe(config, context, options.config_map.clone()).await?;
         let candidate = Candidate { pools: loaded.addresses.as_ref(), services: &loaded.snapshot.services };
         Ok(Self { effects: preview::preview(&live, candidate, options), stale: live.pools_stale })
     }
@@ -125,6 +126,15 @@ impl Row {
     }
 }
 
+/// The objects of a cluster at one moment, which is only read.
+pub(crate) async fn observe(
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
+    config_map: ObjectName,
+) -> Result<Arc<Snapshot>, AgainstError> {
+    read(ApiOptions::observer(access(kubeconfig, context)?, config_map)).await
+}
+
 /// The cluster at one moment.
 async fn read(options: ApiOptions) -> Result<Arc<Snapshot>, AgainstError> {
     let stop = CancellationToken::new();
@@ -143,9 +153,9 @@ async fn read(options: ApiOptions) -> Result<Arc<Snapshot>, AgainstError> {
 }
 
 /// The way to the cluster: as asked, else as the Pod around us, else as kubectl.
-fn access(args: &AgainstArgs) -> Result<Access, AgainstError> {
+fn access(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Access, AgainstError> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if args.kubeconfig.is_none() && variable("KUBERNETES_SERVICE_HOST").is_some() {
+    if kubeconfig.is_none() && variable("KUBERNETES_SERVICE_HOST").is_some() {
         return Ok(Access::InCluster);
     }
     // As kubectl: a flag names one file, the variable a list of them.
@@ -153,11 +163,11 @@ fn access(args: &AgainstArgs) -> Result<Access, AgainstError> {
         let paths = variable("KUBECONFIG").map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
         paths.into_iter().flatten().filter(|path| !path.as_os_str().is_empty()).collect::<Vec<_>>()
     };
-    let paths = args.kubeconfig.clone().map_or_else(listed, |path| vec![path]);
+    let paths = kubeconfig.map_or_else(listed, |path| vec![path]);
     let home = || variable("HOME").map(|home| home.join(".kube/config"));
     let paths = if paths.is_empty() { home().into_iter().collect() } else { paths };
     if paths.is_empty() {
         return Err(AgainstError::NoCluster);
     }
-    Ok(Access::Kubeconfig { paths, context: args.kube_context.clone() })
+    Ok(Access::Kubeconfig { paths, context })
 }

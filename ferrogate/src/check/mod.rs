@@ -5,7 +5,7 @@
 //! may be there: then each object is judged by itself, and the addresses together with those of the cluster.
 #![expect(clippy::disallowed_methods, reason = "certificates are judged at a moment")]
 
-mod against;
+pub(crate) mod against;
 
 use std::error::Error;
 use std::io::Write as _;

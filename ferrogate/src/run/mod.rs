@@ -23,6 +23,7 @@ use acme::metrics::AcmeMetrics;
 use cluster::{Cluster, Leadership};
 use config::challenge::Challenges;
 use config::report::{Certificates, ManagedEntry, Routes, VipEntry};
+use ingress::compile::Compiled;
 use ingress::io::{Ingress, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
 use lb_speaker::io::{MoveOrder, SpeakerPorts};
@@ -158,6 +159,7 @@ struct Outputs {
     vips: watch::Sender<Arc<Vec<VipEntry>>>,
     routes: watch::Sender<Arc<Routes>>,
     certificates: watch::Sender<Certificates>,
+    tables: watch::Sender<Option<Arc<Compiled>>>,
     challenges: watch::Sender<Arc<Challenges>>,
     managed: watch::Sender<Arc<Vec<ManagedEntry>>>,
 }
@@ -273,6 +275,7 @@ impl Wiring {
             reports: self.cluster.reports.ingress.clone(),
             routes: self.outputs.routes.clone(),
             certificates: self.outputs.certificates.clone(),
+            tables: self.outputs.tables.clone(),
             metrics: IngressMetrics::register(registry)?,
             ready: self.readiness.part("ingress"),
             shutdown: self.stages.close.clone(),
@@ -335,6 +338,7 @@ impl Wiring {
             vips: self.outputs.vips.subscribe(),
             routes: self.outputs.routes.subscribe(),
             certificates: self.outputs.certificates.subscribe(),
+            tables: self.outputs.tables.subscribe(),
             node: Arc::clone(&self.node),
             managed: self.outputs.managed.subscribe(),
             wishes: self.wishes.clone(),

@@ -87,10 +87,17 @@ pub(crate) fn run(args: &WhyArgs) -> Result<ExitCode, WhyError> {
 
 /// One GET; the whole answer.
 fn get(admin: SocketAddr, path: &str) -> io::Result<String> {
+    send(admin, &format!("GET {path}"), "")
+}
+
+/// One request, such as `GET /x`; the whole answer.
+pub(crate) fn send(admin: SocketAddr, asked: &str, body: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("{asked} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n{length}\r\n{body}");
+    stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -41,6 +41,12 @@ impl CertTable {
         &chosen.unwrap_or(&self.default).key
     }
 
+    /// The certificate that a client is shown that asks for `sni` and can verify any.
+    #[must_use]
+    pub fn shown(&self, sni: &str) -> &Arc<Certificate> {
+        self.choice(sni).and_then(|choice| choice.first()).unwrap_or(&self.default)
+    }
+
     /// Whether the certificate shown for `sni` was made for `host` too; else a client should ask on a new connection
     /// (421, RFC 9110 §15.5.20).
     #[must_use]

@@ -1,7 +1,7 @@
 //! One Ingress, read: hosts, paths, backends and TLS entries as types, and what is wrong with it by itself.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -160,6 +160,13 @@ impl IngressPlan {
         let own = named.map(|text| text.rsplit_once('/').map_or(text, |(_, name)| name));
         let own = own.map(|name| ObjectName::new(Arc::clone(&self.name.namespace), name));
         own.chain(self.tls.iter().filter_map(|tls| tls.secret.clone())).collect()
+    }
+
+    /// Its annotations that are for an ingress controller.
+    pub(super) fn written(&self) -> BTreeMap<String, String> {
+        let written = self.source.metadata.annotations.iter().flatten();
+        let is_ours = |key: &str| [NGINX_PREFIX, ANNOTATION_PREFIX].iter().any(|prefix| key.starts_with(prefix));
+        written.filter(|(key, _)| is_ours(key)).map(|(key, text)| (key.clone(), text.clone())).collect()
     }
 
     /// What the Ingress is called in reports.

@@ -171,7 +171,8 @@ impl Recipe {
 }
 
 /// Tells everybody what is in force now.
-fn publish(ports: &IngressPorts, compiled: &Compiled) {
+fn publish(ports: &IngressPorts, compiled: &Arc<Compiled>) {
+    ports.tables.send_replace(Some(Arc::clone(compiled)));
     ports.reports.send_replace(Arc::new(compiled.report.clone()));
     ports.routes.send_replace(Arc::new(compiled.routes.clone()));
     ports.certificates.send_replace(compiled.certificates.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use config::annotation::Method;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, REFERER,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION, REFERER,
     RETRY_AFTER, SET_COOKIE, TE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
@@ -22,7 +22,7 @@ use super::access_writer::Log;
 use super::auth::Asker;
 use super::dial::Dial;
 use super::guard::Verified;
-use super::proxy::{Found, LocalRoute, Shared, conn};
+use super::proxy::{LocalRoute, Shared, conn};
 use super::upstream::Attempts;
 use super::wire::BodyFault;
 use crate::access::Entry as LogEntry;
@@ -30,16 +30,15 @@ use crate::answer::Fault;
 use crate::balance::cookie::Held;
 use crate::balance::key::{self, Facts};
 use crate::balance::{Tie, Wish};
-use crate::client::{ClientAuth, Refusal, Visitor};
+use crate::client::Visitor;
 use crate::endpoints::Endpoints;
 use crate::filter::{
-    Admission, AnswerChange, Asked, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan,
-    Slot, Twin, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
+    Admission, AnswerChange, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan, Slot,
+    Twin, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
 };
-use crate::gate::GateError;
-use crate::gate::authority::Authority;
+use crate::headers;
 use crate::upstream::Failure;
-use crate::{headers, path};
+use crate::way::{Arrived, Found, Way};
 
 /// The status in the log of a request whose client left before the answer; nginx's number.
 pub(super) const CLIENT_GONE: u16 = 499;
@@ -136,89 +135,22 @@ impl Exchange {
     pub(super) fn accept(
         &mut self,
         session: &Session,
-        find: impl FnOnce(&str, &str) -> Found,
+        find: impl FnOnce(&str, &str) -> Found<Arc<LocalRoute>>,
     ) -> Result<Verdict, Fault> {
         let request = session.req_header();
         self.request_id = headers::request_id(&request.headers, fastrand::u128(..));
-        let host = match authority(request) {
-            Some(written) => {
-                let authority = Authority::parse(written).ok_or(Fault::Head(GateError::Host))?;
-                written.clone_into(&mut self.host);
-                authority.host()
-            }
-            // Only HTTP/1.0 may leave it out; the gate has seen to that.
-            None if request.version == http::Version::HTTP_10 => "".into(),
-            None => return Err(Fault::Head(GateError::HostMissing)),
-        };
-        let target = str::from_utf8(request.raw_path()).map_err(|_| Fault::Head(GateError::Target))?;
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        // The one target without a path is that of `OPTIONS *`, which asks about all of a host.
-        let path = path::normalise(if path == "*" { "/" } else { path })?;
-        let Found { client, route } = find(&host, path.matched());
-        if let Some(to) = client.as_ref().map_or(Ok(None), |auth| self.show(session, auth))? {
-            return Ok(Verdict::Redirect(302, to));
-        }
-        let needs_tls = client.is_some() && !is_tls(session);
-        let route = route.ok_or(if needs_tls { Fault::Forbidden } else { Fault::NoRoute })?;
-        let with_query = |path: &str| query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        if path.is_reshaped() {
-            self.rewritten = Some(with_query(path.sent()));
-        }
-        let route = &*self.route.insert(route).route;
-        let has_endpoints = !route.endpoints.list().is_empty();
-        let Some(plan) = &route.plan else {
-            return match has_endpoints {
-                _ if needs_tls => Err(Fault::Forbidden),
-                true => Ok(Verdict::Pass),
-                false => Err(Fault::NoEndpoint),
-            };
-        };
-        let asked = Asked {
+        let arrived = Arrived {
             request,
-            authority: &self.host,
-            host: &host,
-            path: path.matched(),
+            target: request.raw_path(),
+            request_id: &self.request_id,
             tls: is_tls(session),
             client: client_of(session),
-            identity: &self.identity,
-            has_endpoints,
-            request_id: &self.request_id,
-            ingress: &route.ingress,
-            service: route.service(),
+            visitor: visitor(session),
         };
-        if needs_tls {
-            // Who is sent to HTTPS is asked there.
-            let verdict = plan.judge(&asked)?;
-            return if matches!(verdict, Verdict::Redirect(..)) { Ok(verdict) } else { Err(Fault::Forbidden) };
-        }
-        if let Some(answer) = plan.server_answer(&asked) {
-            return Ok(answer);
-        }
-        self.prepared = plan.prepare(&asked);
-        let verdict = plan.judge(&asked)?;
-        if verdict == Verdict::Pass {
-            self.prefix = plan.prefix_for(&route.path, path.matched());
-            if let Some(path) = plan.rewrite(&asked)? {
-                self.rewritten = Some(with_query(&path));
-            }
-        }
-        Ok(verdict)
-    }
-
-    /// Lets in a client that has shown, over TLS, the certificate that its host asks for; or says where it is sent.
-    fn show(&mut self, session: &Session, auth: &ClientAuth) -> Result<Option<String>, Fault> {
-        if !is_tls(session) {
-            return Ok(None);
-        }
-        let visitor = visitor(session);
-        match auth.admit(visitor) {
-            Ok(()) => {
-                self.identity = visitor.map(|visitor| auth.fields(visitor)).unwrap_or_default();
-                Ok(None)
-            }
-            Err(Refusal::Fault(fault)) => Err(fault),
-            Err(Refusal::Page(url)) => Ok(Some(url)),
-        }
+        let (way, verdict) = Way::take(&arrived, find);
+        (self.host, self.route, self.identity) = (way.authority, way.route, way.identity);
+        (self.rewritten, self.prefix, self.prepared) = (way.rewritten, way.prefix, way.prepared);
+        verdict
     }
 
     /// What the annotations of the route ask for.
@@ -685,12 +617,6 @@ fn head_len(session: &Session) -> usize {
 /// The client's address.
 fn client_of(session: &Session) -> Option<IpAddr> {
     session.client_addr().and_then(PeerAddr::as_inet).map(|client| client.ip().to_canonical())
-}
-
-/// The authority of a request as it is written: of the target, else of the `Host` field.
-fn authority(request: &RequestHeader) -> Option<&str> {
-    let host = || request.headers.get(HOST)?.to_str().ok();
-    request.uri.authority().map(http::uri::Authority::as_str).or_else(host)
 }
 
 /// HTTP/2 may split `Cookie` into crumbs; HTTP/1.1 must not (RFC 9113 §8.2.3).

@@ -49,7 +49,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessLog;
-use crate::compile::CompileOptions;
+use crate::compile::{CompileOptions, Compiled};
 use crate::metrics::IngressMetrics;
 
 pub use tls::install_crypto_provider;
@@ -84,6 +84,8 @@ pub struct IngressPorts {
     pub reports: watch::Sender<Arc<Report>>,
     /// The routes being served.
     pub routes: watch::Sender<Arc<Routes>>,
+    /// The table in force, for who wants it explained.
+    pub tables: watch::Sender<Option<Arc<Compiled>>>,
     /// The certificates being served.
     pub certificates: watch::Sender<Certificates>,
     /// Counters, registered by the caller.

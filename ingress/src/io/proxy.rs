@@ -37,12 +37,12 @@ use super::exchange::{Asking, Entry, Exchange};
 use super::guard::Verified;
 use super::{Timeouts, challenge, exchange, response, upstream};
 use crate::answer::Fault;
-use crate::client::ClientAuth;
 use crate::endpoints::Harm;
 use crate::filter::Verdict;
 use crate::metrics::{IngressMetrics, Recorder};
 use crate::routes::{Route, RouteTable};
 use crate::upstream::Failure;
+use crate::way::{Found, Leads};
 
 /// Idle connections to endpoints that one worker keeps (ingress-nginx: `upstream-keepalive-connections`).
 const POOL: usize = 320;
@@ -115,12 +115,10 @@ pub(super) struct LocalRoute {
     pub(super) pages: Option<Dial>,
 }
 
-/// What there is for a request.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// What clients of its host are asked for.
-    pub(super) client: Option<Arc<ClientAuth>>,
-    pub(super) route: Option<Arc<LocalRoute>>,
+impl Leads for Arc<LocalRoute> {
+    fn route(&self) -> &Route {
+        &self.route
+    }
 }
 
 /// The table in force, and the routes of it that this worker has used.
@@ -180,7 +178,7 @@ impl Gateway {
     }
 
     /// Finds what is there for a request; loads the table once.
-    fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Found {
+    fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Found<Arc<LocalRoute>> {
         let mut cache = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let RouteCache { table, of, used, before } = &mut *cache;
         let table = table.load();

@@ -8,6 +8,7 @@ mod bodies;
 mod challenge;
 mod choice;
 mod drain;
+mod explain;
 mod faults;
 mod gate;
 mod h2;

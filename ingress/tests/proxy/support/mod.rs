@@ -14,7 +14,7 @@ use config::challenge::Challenges;
 use config::report::{Certificates, Routes};
 use config::snapshot::Snapshot;
 use ingress::access::AccessLog;
-use ingress::compile::{CompileOptions, Publish};
+use ingress::compile::{CompileOptions, Compiled, Publish};
 use ingress::io::{Ingress, IngressError, IngressOptions, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
 use prometheus::Registry;
@@ -35,6 +35,7 @@ pub(crate) struct Plane {
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     pub(crate) challenges: watch::Sender<Arc<Challenges>>,
     routes: watch::Receiver<Arc<Routes>>,
+    pub(crate) tables: watch::Receiver<Option<Arc<Compiled>>>,
     task: JoinHandle<Result<(), IngressError>>,
 }
 
@@ -78,6 +79,7 @@ impl Plane {
         let (reports_out, _) = watch::channel(Arc::default());
         let (routes_out, routes) = watch::channel(Arc::default());
         let (certificates_out, _) = watch::channel(Certificates::default());
+        let (tables_out, tables) = watch::channel(None);
         let challenges = watch::Sender::default();
         let (ready, is_ready) = oneshot::channel();
         let shutdown = CancellationToken::new();
@@ -89,12 +91,13 @@ impl Plane {
             reports: reports_out,
             routes: routes_out,
             certificates: certificates_out,
+            tables: tables_out,
             metrics: IngressMetrics::register(&registry).unwrap(),
             ready,
             shutdown: shutdown.clone(),
         }));
         timeout(PATIENCE, is_ready).await.unwrap().unwrap();
-        Self { http, https, registry, shutdown, snapshots, challenges, routes, task }
+        Self { http, https, registry, shutdown, snapshots, challenges, routes, tables, task }
     }
 
     /// Puts another snapshot in force and waits until it is.
