@@ -29,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use api::{Access, ApiError, ApiOptions, Letterbox, Mode, Timing, WriteBudget};
 pub use dir::{DirError, DirOptions, StateError};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, texts};
 pub use metrics::ClusterMetrics;
 
 /// Whether this process writes.

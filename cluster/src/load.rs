@@ -50,6 +50,21 @@ pub fn load(paths: &[PathBuf], config_map: &ObjectName) -> Loaded {
     check(tree, config_map)
 }
 
+/// The texts of files, folders and, for `-`, standard input, by where they are from; what cannot be read is left to
+/// [`load`] to tell.
+#[must_use]
+pub fn texts(paths: &[PathBuf]) -> Vec<(Arc<str>, Arc<str>)> {
+    let mut tree = Tree::default();
+    for path in paths {
+        add(&mut tree, path);
+    }
+    let text = |(name, reading): (Arc<str>, Reading)| match reading {
+        Reading::Text(text) => Some((name, text)),
+        Reading::Failed(_) => None,
+    };
+    tree.files.into_iter().filter_map(text).collect()
+}
+
 /// Adds what stands at `path`; the same file named twice counts once.
 fn add(tree: &mut Tree, path: &Path) {
     let name: Arc<str> = path.to_string_lossy().into();

@@ -14,6 +14,7 @@ pub mod challenge;
 pub mod derived;
 pub mod diagnostic;
 pub mod global;
+pub mod import;
 pub mod issuer;
 pub mod legacy;
 pub mod manifest;

@@ -19,6 +19,7 @@ use lb_speaker::members::Profile;
 use lb_speaker::rate::Rate;
 
 use crate::explain::ExplainArgs;
+use crate::import::ImportArgs;
 use crate::relocate::MoveArgs;
 use crate::why::WhyArgs;
 pub(crate) use addresses::AddressArgs;
@@ -95,6 +96,9 @@ pub(crate) enum Command {
     Move(MoveArgs),
     /// Say which way a request takes, and why no other; exits with 1 if it fails at the door
     Explain(ExplainArgs),
+    /// Say what would become of the objects of ingress-nginx, MetalLB or cert-manager; exits with 1 if something is not
+    /// supported
+    Import(ImportArgs),
     /// Serve a page that tells what it was asked, to try routes with
     Echo(EchoArgs),
 }

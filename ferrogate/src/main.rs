@@ -11,6 +11,7 @@ mod cli;
 mod defaults;
 mod echo;
 mod explain;
+mod import;
 mod keys;
 mod parts;
 mod problems;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Why(args) => why::run(&args).unwrap_or_else(|error| refuse(&error, USAGE)),
         Command::Move(args) => relocate::run(&args).unwrap_or_else(|error| refuse(&error, 1)),
         Command::Explain(args) => explain::run(&args).unwrap_or_else(|error| refuse(&*error, USAGE)),
+        Command::Import(args) => import::run(&args).unwrap_or_else(|error| refuse(&*error, USAGE)),
         Command::Echo(args) => echo_pages(args),
     }
 }

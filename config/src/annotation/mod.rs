@@ -50,6 +50,7 @@ pub use errors::ErrorPages;
 pub use external::{AuthCache, ExternalAuth};
 pub use limit::Limits;
 pub use mirror::Mirror;
+pub use names::differs;
 pub use protocol::{Protocol, SecretName, UpstreamTls};
 pub use redirect::{Redirect, RedirectTo, SslRedirect};
 pub use retry::{Retry, RetryOn};

@@ -178,6 +178,32 @@ const MISTAKEN: &[(&str, &str)] = &[
 
 const SNIPPETS: [&str; 2] = ["configuration-snippet", "server-snippet"];
 
+/// Names that do something else than in ingress-nginx, or nothing because nothing is needed, and how.
+const DIFFERENT: &[(&str, &str)] = &[
+    ("app-root", "counts for the rules of its own Ingress, not for others of the host"),
+    ("auth-tls-secret", "a client in the clear is refused, and TLS sessions are not resumed"),
+    ("client-body-buffer-size", "has no effect: bodies are streamed"),
+    ("configuration-snippet", "is translated as a whole or refused, never run"),
+    ("server-snippet", "is translated as a whole or refused, and counts for its own Ingress"),
+    ("custom-http-errors", "replaces answers of endpoints, never what the door refuses"),
+    ("http2-push-preload", "has no effect: browsers have given up on it"),
+    ("mirror-target", "copies are sent once the request was answered, 64 at once, with at most 1 MiB of body"),
+    ("proxy-buffer-size", "has no effect: answers are streamed"),
+    ("proxy-buffering", "has no effect: answers are streamed"),
+    ("proxy-buffers-number", "has no effect: answers are streamed"),
+    ("proxy-busy-buffers-size", "has no effect: answers are streamed"),
+    ("proxy-max-temp-file-size", "has no effect: answers are streamed"),
+    ("proxy-request-buffering", "has no effect: bodies are streamed, and the first 64 KiB can be sent again"),
+    ("x-forwarded-prefix", "is always sent, not only where a path is rewritten"),
+];
+
+/// How an annotation differs from that of ingress-nginx; `None` if it does not. With its whole key.
+#[must_use]
+pub fn differs(key: &str) -> Option<&'static str> {
+    let name = key.strip_prefix(super::NGINX_PREFIX)?;
+    DIFFERENT.iter().find(|(different, _)| *different == name).map(|(_, how)| *how)
+}
+
 /// Words of nginx's language by which a snippet keeps somebody out, or decides who is answered what.
 const GUARDING: [&str; 10] =
     ["deny", "allow", "auth", "return", "limit", "satisfy", "secure_link", "internal", "lua", "ssl_"];
@@ -207,6 +233,13 @@ pub(super) fn known(name: &str) -> Option<Known> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_differs_is_read() {
+        for (name, _) in DIFFERENT {
+            assert_eq!(known(name), Some(Known::Used), "{name}");
+        }
+    }
 
     #[test]
     fn a_name_stands_in_one_list() {
