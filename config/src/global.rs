@@ -14,6 +14,7 @@ mod answers;
 mod block;
 mod client;
 mod compress;
+mod fields;
 mod keys;
 mod log;
 mod read;
@@ -32,6 +33,7 @@ pub use answers::{AnswerRules, Hsts};
 pub use block::{Blocks, Match};
 pub use client::ClientRules;
 pub use compress::{Codec, Coding, Compression};
+pub use fields::fields;
 pub use log::{Escape, LogFormat, LogPart, LogRules, LogVariable};
 pub use redirect::RouteRules;
 pub use tls::{Cipher, TlsRules};
@@ -104,6 +106,11 @@ impl Global {
             add_headers: reader.value("add-headers", unit::reference),
             good: BTreeMap::new(),
         };
+        if read.annotations.contains_key("custom-http-errors") {
+            let why = "the pages are those of the Service that an Ingress names in default-backend; one that names none \
+                       keeps its errors";
+            reader.warn("custom-http-errors", why.to_owned());
+        }
         let (good, problems) = reader.finish();
         read.good = good;
         (read, problems)

@@ -26,6 +26,7 @@ pub mod report;
 pub mod settings;
 pub mod shared;
 pub mod snapshot;
+pub mod streams;
 mod suggest;
 pub mod summary;
 mod yaml;

@@ -12,6 +12,9 @@ pub const ISSUERS_KEY: &str = "acme";
 /// The name of the Secret beside that `ConfigMap` in which accounts and running orders are kept.
 pub const ACME_STATE: &str = "ferrogate-acme";
 
+/// Namespace and name of the `ConfigMap` of global settings, unless the operator names another; ingress-nginx's.
+pub const GLOBAL_CONFIG_MAP: (&str, &str) = ("ingress-nginx", "ingress-nginx-controller");
+
 /// The name of our `IngressClass`.
 pub const INGRESS_CLASS: &str = "ferrogate";
 

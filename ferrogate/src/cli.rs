@@ -306,6 +306,15 @@ pub(crate) struct IngressArgs {
     /// Serve no Services of type ExternalName; =false to serve them [default: true in a cluster, false for a folder]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, env = "FERROGATE_DISABLE_SVC_EXTERNAL_NAME")]
     pub(crate) disable_svc_external_name: Option<bool>,
+    /// ConfigMap of the global settings, as ingress-nginx has it
+    #[arg(long = "configmap", value_name = "NS/NAME", default_value_t = global_config_map(), env = "FERROGATE_CONFIGMAP", value_parser = parse_name)]
+    pub(crate) config_map: ObjectName,
+    /// ConfigMap of TCP ports that lead to Services as they are: PORT: NAMESPACE/SERVICE:PORT[:PROXY[:PROXY]]
+    #[arg(long = "tcp-services-configmap", value_name = "NS/NAME", env = "FERROGATE_TCP_SERVICES_CONFIGMAP", value_parser = parse_name)]
+    pub(crate) tcp_services_config_map: Option<ObjectName>,
+    /// ConfigMap of UDP ports that lead to Services
+    #[arg(long = "udp-services-configmap", value_name = "NS/NAME", env = "FERROGATE_UDP_SERVICES_CONFIGMAP", value_parser = parse_name)]
+    pub(crate) udp_services_config_map: Option<ObjectName>,
     /// DNS server for the names of such Services and for DNS-01, as IP or IP:PORT; may be repeated [default: those of
     /// /etc/resolv.conf]
     #[arg(long = "dns-server", alias = "dns01-recursive-nameservers", value_name = "ADDR", value_delimiter = ',', env = "FERROGATE_DNS_SERVER", value_parser = parse_dns_server)]
@@ -366,6 +375,15 @@ pub(crate) struct CheckArgs {
     /// Also check Ingresses that name no class
     #[arg(long, env = "FERROGATE_WATCH_INGRESS_WITHOUT_CLASS")]
     pub(crate) watch_ingress_without_class: bool,
+    /// ConfigMap of the global settings of the ingress
+    #[arg(long = "configmap", value_name = "NS/NAME", default_value_t = global_config_map(), env = "FERROGATE_CONFIGMAP", value_parser = parse_name)]
+    pub(crate) config_map: ObjectName,
+    /// ConfigMap of TCP ports that lead to Services as they are: PORT: NAMESPACE/SERVICE:PORT[:PROXY[:PROXY]]
+    #[arg(long = "tcp-services-configmap", value_name = "NS/NAME", env = "FERROGATE_TCP_SERVICES_CONFIGMAP", value_parser = parse_name)]
+    pub(crate) tcp_services_config_map: Option<ObjectName>,
+    /// ConfigMap of UDP ports that lead to Services
+    #[arg(long = "udp-services-configmap", value_name = "NS/NAME", env = "FERROGATE_UDP_SERVICES_CONFIGMAP", value_parser = parse_name)]
+    pub(crate) udp_services_config_map: Option<ObjectName>,
     #[command(flatten)]
     pub(crate) addresses: AddressArgs,
     #[command(flatten)]
@@ -439,6 +457,12 @@ pub(crate) struct EchoArgs {
     /// Name of this node on the page [default: the host name]
     #[arg(long, value_name = "NAME", env = "FERROGATE_NODE_NAME")]
     pub(crate) node_name: Option<String>,
+}
+
+/// Where the global settings are unless the operator says otherwise.
+fn global_config_map() -> ObjectName {
+    let (namespace, name) = settings::GLOBAL_CONFIG_MAP;
+    ObjectName::new(namespace, name)
 }
 
 /// Reads `namespace/name`.

@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use ingress::metrics::compat::{Controller, Renamed};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntGauge, IntGaugeVec, Opts, Registry};
@@ -18,6 +19,15 @@ pub(crate) fn register(registry: &Registry) -> prometheus::Result<()> {
     build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("FERROGATE_COMMIT")]).set(1);
     registry.register(Box::new(build))?;
     registry.register(Box::new(Process::new()?))
+}
+
+/// Adds CPU and memory under the names of ingress-nginx.
+pub(crate) fn register_compat(registry: &Registry, controller: &Controller) -> prometheus::Result<()> {
+    let names = [
+        ("process_resident_memory_bytes", "nginx_process_resident_memory_bytes"),
+        ("process_cpu_seconds_total", "nginx_process_cpu_seconds_total"),
+    ];
+    registry.register(Renamed::boxed(Process::new()?, &names, controller)?)
 }
 
 /// Reads `/proc/self` at every collection.
@@ -95,5 +105,9 @@ mod tests {
         let names: Vec<_> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
         assert!(names.contains(&"ferrogate_build_info".to_owned()));
         assert!(names.contains(&"process_resident_memory_bytes".to_owned()));
+        register_compat(&registry, &Controller::default()).unwrap();
+        let names: Vec<_> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        let of_nginx = |name: &&String| name.starts_with("nginx_ingress_controller_nginx_process_");
+        assert_eq!(names.iter().filter(of_nginx).count(), 2, "{names:?}");
     }
 }

@@ -9,12 +9,18 @@
 //! $upstream_response_length $upstream_response_time $upstream_status $req_id
 //! ```
 //!
+//! `log-format-upstream` of the global `ConfigMap` asks for another line, of the same variables.
+//!
 //! Pure. Where the lines go: `io/access_writer`.
+
+mod format;
 
 use std::fmt::{self, Display, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use config::global::LogRules;
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -80,6 +86,22 @@ pub struct Entry<'a> {
     pub service: Option<(&'a str, &'a dyn Display)>,
     /// The endpoints that were tried, in order.
     pub attempts: &'a [Attempt],
+    /// Who opened the connection.
+    pub peer: Option<IpAddr>,
+    /// Whom a password was given for.
+    pub user: Option<&'a str>,
+    /// The port that was asked.
+    pub port: u16,
+    /// Version and cipher suite of TLS, as rustls calls them.
+    pub tls: Option<(&'a str, &'a str)>,
+    /// The path of the rule.
+    pub rule: Option<&'a str>,
+    /// This machine.
+    pub node: &'a str,
+    /// The fields of the request.
+    pub fields: &'a HeaderMap,
+    /// The fields of the answer.
+    pub sent: Option<&'a HeaderMap>,
 }
 
 impl fmt::Debug for Entry<'_> {
@@ -90,12 +112,23 @@ impl fmt::Debug for Entry<'_> {
 }
 
 impl AccessLog {
+    /// Whether a request is logged.
+    #[must_use]
+    pub fn wants(self, rules: &LogRules, target: &str) -> bool {
+        self != Self::Off && !rules.off && !rules.skipped.iter().any(|skipped| skipped == target)
+    }
+
     /// Appends the line of one request, newline included; nothing if the log is off.
-    pub fn write(self, entry: &Entry<'_>, out: &mut Vec<u8>) {
-        match self {
-            Self::Off => {}
-            Self::Text => out.extend_from_slice(text(entry).as_bytes()),
-            Self::Json => json(entry, out),
+    pub fn write(self, rules: &LogRules, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        match (self, &rules.format) {
+            (Self::Off, _) => {}
+            (Self::Text, Some(format)) => {
+                let mut line = String::with_capacity(320);
+                format::write(format, entry, &mut line);
+                out.extend_from_slice(line.as_bytes());
+            }
+            (Self::Text, None) => out.extend_from_slice(text(entry).as_bytes()),
+            (Self::Json, _) => json(entry, out),
         }
     }
 }
@@ -113,7 +146,7 @@ fn write_text(entry: &Entry<'_>, out: &mut String) -> fmt::Result {
         Some(client) => write!(out, "{client}")?,
         None => out.push('-'),
     }
-    write!(out, " - - [{}] \"", entry.time.strftime("%d/%b/%Y:%H:%M:%S +0000"))?;
+    write!(out, " - {} [{}] \"", Escaped(entry.user.unwrap_or("-")), entry.time.strftime("%d/%b/%Y:%H:%M:%S +0000"))?;
     write!(out, "{} {} {}", Escaped(entry.method), Escaped(entry.target), entry.protocol)?;
     write!(out, "\" {} {} \"", entry.status, entry.bytes_sent)?;
     write!(out, "{}\" \"", Escaped(entry.referer.unwrap_or("-")))?;
@@ -123,24 +156,26 @@ fn write_text(entry: &Entry<'_>, out: &mut String) -> fmt::Result {
         write!(out, "{namespace}-{service}-{port}")?;
     }
     out.push_str("] [] ");
-    list(entry.attempts, out, |attempt, out| write!(out, "{}", attempt.addr))?;
-    list(entry.attempts, out, |attempt, out| write!(out, "{}", attempt.bytes))?;
-    list(entry.attempts, out, |attempt, out| write!(out, "{}", Seconds(attempt.time)))?;
-    list(entry.attempts, out, |attempt, out| match attempt.status {
-        Some(status) => write!(out, "{status}"),
-        // As nginx: the status that the failure of this attempt stands for.
-        None => write!(out, "502"),
-    })?;
+    let mut column = |field: &dyn Fn(&Attempt, &mut String) -> fmt::Result| {
+        let before = out.len();
+        list(entry.attempts, out, field)?;
+        out.push_str(if out.len() == before { "- " } else { " " });
+        Ok(())
+    };
+    column(&|attempt, out| write!(out, "{}", attempt.addr))?;
+    column(&|attempt, out| write!(out, "{}", attempt.bytes))?;
+    column(&|attempt, out| write!(out, "{}", Seconds(attempt.time)))?;
+    // As nginx: the status that the failure of this attempt stands for.
+    column(&|attempt, out| write!(out, "{}", attempt.status.unwrap_or(502)))?;
     writeln!(out, "{}", Escaped(entry.request_id))
 }
 
-/// One field of all attempts, `-` if there were none.
+/// One field of all attempts.
 fn list(attempts: &[Attempt], out: &mut String, field: impl Fn(&Attempt, &mut String) -> fmt::Result) -> fmt::Result {
     for (position, attempt) in attempts.iter().enumerate() {
         out.push_str(if position == 0 { "" } else { ", " });
         field(attempt, out)?;
     }
-    out.push_str(if attempts.is_empty() { "- " } else { " " });
     Ok(())
 }
 
@@ -248,6 +283,8 @@ fn milliseconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use config::global::{Escape, LogFormat};
+
     use super::*;
 
     fn entry<'a>(attempts: &'a [Attempt], port: &'a dyn Display) -> Entry<'a> {
@@ -269,7 +306,20 @@ mod tests {
             ingress: Some(("shop", "web")),
             service: Some(("cart", port)),
             attempts,
+            peer: Some([203, 0, 113, 9].into()),
+            user: None,
+            port: 443,
+            tls: Some(("TLSv1_3", "TLS13_AES_128_GCM_SHA256")),
+            rule: Some("/cart"),
+            node: "n1",
+            fields: nothing(),
+            sent: None,
         }
+    }
+
+    fn nothing() -> &'static HeaderMap {
+        static NOTHING: std::sync::LazyLock<HeaderMap> = std::sync::LazyLock::new(HeaderMap::new);
+        &NOTHING
     }
 
     fn attempt(last: u8, status: Option<u16>) -> Attempt {
@@ -278,8 +328,50 @@ mod tests {
 
     fn line(log: AccessLog, entry: &Entry<'_>) -> String {
         let mut out = Vec::new();
-        log.write(entry, &mut out);
+        log.write(&LogRules::default(), entry, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_format_of_ones_own_is_written_as_nginx_would() {
+        let mut fields = HeaderMap::new();
+        fields.insert("x-a", http::HeaderValue::from_static("say \"hi\""));
+        fields.insert("cookie", http::HeaderValue::from_static("a=b; c=d"));
+        let attempts = [attempt(7, None), attempt(8, Some(200))];
+        let entry = Entry { fields: &fields, user: Some("ann"), ..entry(&attempts, &80) };
+        for (escape, format, expected) in [
+            (Escape::Default, "$remote_user $http_x_a|$http_nothing|$cookie_c", "ann say \\x22hi\\x22|-|d"),
+            (Escape::Json, "{\"a\":\"$http_x_a\",\"n\":\"$http_nothing\"}", "{\"a\":\"say \\\"hi\\\"\",\"n\":\"\"}"),
+            (Escape::None, "$http_x_a", "say \"hi\""),
+            (Escape::Default, "$upstream_addr;$upstream_status", "10.0.0.7:8080, 10.0.0.8:8080;502, 200"),
+            (Escape::Default, "$time_iso8601 $msec $request_time", "2026-11-21T05:41:28+00:00 1795239688.250 1.042"),
+            (Escape::Default, "$uri $args $arg_id $request", "/cart id=1 1 GET /cart?id=1 HTTP/1.1"),
+            (Escape::Default, "$ssl_protocol $ssl_cipher $server_port", "TLSv1.3 TLS_AES_128_GCM_SHA256 443"),
+            (
+                Escape::Default,
+                "$namespace/$ingress_name $proxy_upstream_name $location_path",
+                "shop/web shop-cart-80 /cart",
+            ),
+            (Escape::Default, "$hostname $proxy_alternative_upstream_name", "n1 -"),
+        ] {
+            let format = LogFormat::parse(format, escape).unwrap();
+            let rules = LogRules { format: Some(format.clone()), ..LogRules::default() };
+            let mut out = Vec::new();
+            AccessLog::Text.write(&rules, &entry, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\n"), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_to_be_logged_is_not() {
+        let skipping = LogRules { skipped: vec!["/healthz".to_owned()], ..LogRules::default() };
+        let off = LogRules { off: true, ..LogRules::default() };
+        for (rules, target, wanted) in
+            [(&skipping, "/healthz", false), (&skipping, "/healthz?x", true), (&off, "/", false)]
+        {
+            assert_eq!(AccessLog::Text.wants(rules, target), wanted, "{target}");
+        }
+        assert!(!AccessLog::Off.wants(&LogRules::default(), "/"));
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub enum Fault {
     /// The client asks for more than it may.
     #[error("you ask too often")]
     TooMany,
+    /// As [`Self::TooMany`] or [`Self::Overloaded`], with a status of the operator's.
+    #[error("you ask too often")]
+    Limited(u16),
     /// No rule for this host and path.
     #[error("nothing is served here")]
     NoRoute,
@@ -96,6 +99,7 @@ impl Fault {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::TooMany => 429,
+            Self::Limited(status) => status,
             Self::Misdirected => 421,
             Self::NoRoute => 404,
             Self::NoEndpoint | Self::Denied | Self::Overloaded => 503,
@@ -118,6 +122,7 @@ impl Fault {
             | Self::BodyTooLarge
             | Self::Unauthorized
             | Self::TooMany
+            | Self::Limited(_)
             | Self::Forbidden
             | Self::Misdirected
             | Self::NoRoute => Culprit::Client,

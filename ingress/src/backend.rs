@@ -26,6 +26,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::endpoints::Endpoints;
+use crate::streams::Carrier;
 use topology::Locality;
 
 /// The label that ties an `EndpointSlice` to its Service.
@@ -202,6 +203,10 @@ pub struct Standpoint {
 /// Finds the Service port that `port` means: by number or name, else (as ingress-nginx) by target port.
 #[must_use]
 pub fn service_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
+    port_of(service, port, Carrier::Tcp)
+}
+
+fn port_of<'a>(service: &'a Service, port: &PortRef, carrier: Carrier) -> Option<&'a ServicePort> {
     let by_port = |candidate: &&ServicePort| match port {
         PortRef::Number(number) => candidate.port == i32::from(*number),
         PortRef::Name(name) => candidate.name.as_deref() == Some(name),
@@ -213,7 +218,8 @@ pub fn service_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a Serv
         (Some(IntOrString::String(target)), PortRef::Name(name)) => **target == **name,
         _ => false,
     };
-    tcp_ports(service).find(by_port).or_else(|| tcp_ports(service).find(by_target))
+    let ports = || ports(service, carrier);
+    ports().find(by_port).or_else(|| ports().find(by_target))
 }
 
 /// The key and endpoints of the backend `service`:`port`, from the Service and its slices.
@@ -226,15 +232,29 @@ pub fn resolve(
     here: &Standpoint,
     previous: Option<&Endpoints>,
 ) -> Endpoints {
+    resolve_over(Carrier::Tcp, name, port, service, slices, here, previous)
+}
+
+/// As [`resolve`], for ports of this carrier.
+#[must_use]
+pub fn resolve_over(
+    carrier: Carrier,
+    name: &ObjectName,
+    port: &PortRef,
+    service: Option<&Service>,
+    slices: &[&Arc<EndpointSlice>],
+    here: &Standpoint,
+    previous: Option<&Endpoints>,
+) -> Endpoints {
     let key = BackendKey { service: name.clone(), port: port.clone() };
-    let found = match find_port(name, port, service) {
+    let found = match find_port(name, port, service, carrier) {
         Ok(found) => found,
         Err(problem) => return Endpoints::broken(key, problem),
     };
     let wanted = found.name.as_deref().unwrap_or_default();
     let mut refused = BTreeSet::new();
     let mut gather = |filter: fn(&Endpoint) -> bool| {
-        let all = slices.iter().flat_map(|slice| addresses(slice, wanted, filter));
+        let all = slices.iter().flat_map(|slice| addresses(slice, wanted, carrier, filter));
         let (permitted, others): (Vec<_>, Vec<_>) = all.partition(|(addr, _)| here.forbidden.permits(addr.ip()));
         refused.extend(others.iter().map(|(addr, _)| addr.ip()));
         permitted
@@ -257,7 +277,7 @@ pub fn by_service(
     previous: Option<&Endpoints>,
 ) -> Endpoints {
     let key = BackendKey { service: name.clone(), port: port.clone() };
-    let found = match find_port(name, port, service) {
+    let found = match find_port(name, port, service, Carrier::Tcp) {
         Ok(found) => found,
         Err(problem) => return Endpoints::broken(key, problem),
     };
@@ -280,31 +300,32 @@ fn find_port<'a>(
     name: &ObjectName,
     port: &PortRef,
     service: Option<&'a Service>,
+    carrier: Carrier,
 ) -> Result<&'a ServicePort, BackendProblem> {
     let (name, port) = (name.clone(), port.clone());
     let Some(service) = service else { return Err(BackendProblem::ServiceMissing { service: name }) };
     if port == PortRef::Unset {
         return Err(BackendProblem::PortUnset { service: name });
     }
-    service_port(service, &port).ok_or_else(|| {
-        let available = list_ports(service);
+    port_of(service, &port, carrier).ok_or_else(|| {
+        let available = list_ports(service, carrier);
         BackendProblem::PortMissing { service: name, port, available }
     })
 }
 
-/// The TCP ports of a Service.
-fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
+/// The ports of a Service that carry this.
+fn ports(service: &Service, carrier: Carrier) -> impl Iterator<Item = &ServicePort> {
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+    ports.filter(move |port| port.protocol.as_deref().unwrap_or("TCP") == carrier.as_str())
 }
 
-/// The TCP ports of a Service, for people.
-fn list_ports(service: &Service) -> String {
+/// The ports of a Service, for people.
+fn list_ports(service: &Service, carrier: Carrier) -> String {
     let show = |port: &ServicePort| match &port.name {
         Some(name) => format!("{} ({name})", port.port),
         None => port.port.to_string(),
     };
-    let ports: Vec<String> = tcp_ports(service).map(show).collect();
+    let ports: Vec<String> = ports(service, carrier).map(show).collect();
     if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
 }
 
@@ -312,11 +333,12 @@ fn list_ports(service: &Service) -> String {
 fn addresses<'a>(
     slice: &'a EndpointSlice,
     wanted: &'a str,
+    carrier: Carrier,
     filter: fn(&Endpoint) -> bool,
 ) -> impl Iterator<Item = (SocketAddr, Option<&'a EndpointHints>)> + 'a {
     let named = slice.ports.iter().flatten().filter(move |port| {
         port.name.as_deref().unwrap_or_default() == wanted
-            && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+            && port.protocol.as_deref().unwrap_or("TCP") == carrier.as_str()
     });
     let port = named.filter_map(|port| u16::try_from(port.port?).ok()).find(|port| *port != 0);
     let is_ip = matches!(slice.address_type.as_str(), "IPv4" | "IPv6");

@@ -24,6 +24,7 @@ mod backends;
 mod class;
 mod finding;
 mod found;
+mod global;
 mod hosts;
 mod identities;
 mod material;
@@ -31,6 +32,7 @@ mod pairs;
 mod plan;
 mod publish;
 mod step;
+mod streams;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -48,18 +50,22 @@ use crate::certs::Certificate;
 use crate::host::HostMatch;
 use crate::resolve::Answers;
 use crate::routes::RouteTable;
+use crate::streams::Streams;
 
 use backends::HeldBackends;
 use found::Findings;
+use global::HeldGlobal;
 use hosts::HeldHost;
 use identities::HeldIdentities;
 use material::Material;
 use pairs::Pairs;
 use plan::IngressPlan;
 use publish::{HeldStatus, Published};
+use streams::HeldStreams;
 use tls::HeldSecrets;
 
 pub use publish::Publish;
+pub use streams::StreamMaps;
 
 /// What the operator chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +84,10 @@ pub struct CompileOptions {
     pub node: Option<Arc<str>>,
     /// Whether Services of type `ExternalName` are served.
     pub external_names: bool,
+    /// The `ConfigMap` of the global settings.
+    pub config_map: ObjectName,
+    /// Which `ConfigMap`s say where ports lead that are not for HTTP.
+    pub streams: StreamMaps,
 }
 
 /// A table, and what is to be told about it.
@@ -91,6 +101,8 @@ pub struct Compiled {
     pub routes: Routes,
     /// Every certificate that some name is shown, by Secret; the generated one last.
     pub certificates: Certificates,
+    /// Where ports lead that are not for HTTP.
+    pub streams: Arc<Streams>,
     /// The names that DNS is to be asked for.
     pub names: BTreeSet<Arc<str>>,
     memory: Memory,
@@ -135,6 +147,8 @@ struct Memory {
     identities: HeldIdentities,
     found: Findings,
     status: HeldStatus,
+    global: HeldGlobal,
+    streams: HeldStreams,
 }
 
 /// Compiles a snapshot; `default` is shown to clients that ask for no name we have a certificate for.
@@ -154,17 +168,19 @@ pub fn compile(
     let published = Published::new(snapshot, &options.publish, &mut general);
     let here = standpoint(snapshot, options, published.as_ref());
     let mut step = step::Step::new(snapshot, options, previous, now);
+    step.read_settings(&mut general);
     step.read_ingresses();
     step.judge_ingresses();
     let certs = step.choose_certificates(default);
-    let (changes, names) = step.merge_hosts(answers, here);
+    let (changes, names) = step.merge_hosts(answers, here, &mut general);
     step.set_status(published.as_ref());
+    let front = step.front();
     let events = step.tell(general);
     let table = match previous {
         Some(previous) => previous.table.with(changes, Arc::clone(&certs)),
         None => RouteTable::empty(Arc::clone(&certs)).with(changes, Arc::clone(&certs)),
     };
-    step.finish(Arc::new(table), events, names)
+    step.finish(Arc::new(table.meeting(front)), events, names)
 }
 
 fn standpoint(snapshot: &Snapshot, options: &CompileOptions, published: Option<&Published>) -> Standpoint {

@@ -168,6 +168,8 @@ pub fn explain(compiled: &Compiled, snapshot: &Snapshot, question: &Question) ->
         target: target.as_bytes(),
         request_id: "0",
         tls: question.tls,
+        https: question.tls,
+        shown: None,
         client: question.client,
         visitor: None,
     };

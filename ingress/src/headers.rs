@@ -26,6 +26,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
 const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
 const X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-original-forwarded-host");
 
@@ -36,7 +37,7 @@ pub struct Arrival<'a> {
     pub client: IpAddr,
     /// Whether over TLS.
     pub tls: bool,
-    /// The port it was accepted on; behind TLS it is shown as 443.
+    /// The port that endpoints are told.
     pub port: u16,
     /// Host and port as the client wrote them, checked by the gate.
     pub authority: &'a str,
@@ -44,6 +45,12 @@ pub struct Arrival<'a> {
     pub request_id: &'a str,
     /// Whether a WebSocket handshake is forwarded, so that `Connection` and `Upgrade` are.
     pub websocket: bool,
+    /// The last hop before us, if the way that a request has come so far is passed on.
+    pub hop: Option<IpAddr>,
+    /// Path and query as they came, if endpoints are told.
+    pub original_uri: Option<&'a str>,
+    /// Whether names with `_` pass.
+    pub underscores: bool,
 }
 
 /// What to change in a header: first remove, then set.
@@ -60,20 +67,24 @@ impl Plan {
     #[must_use]
     pub fn new(headers: &HeaderMap, arrival: &Arrival<'_>) -> Self {
         let mut plan = Self { remove: Vec::with_capacity(8), set: Vec::with_capacity(13) };
-        plan.remove.extend(headers.keys().filter(|name| is_removed(name)).cloned());
+        plan.remove.extend(headers.keys().filter(|name| is_removed(name, arrival.underscores)).cloned());
         plan.remove.extend(named_by_connection(headers));
         let scheme = HeaderValue::from_static(if arrival.tls { "https" } else { "http" });
-        let port = if arrival.tls { 443 } else { arrival.port };
         plan.set_text(header::HOST, arrival.authority);
-        plan.set_text(X_REQUEST_ID, arrival.request_id);
+        if !arrival.request_id.is_empty() {
+            plan.set_text(X_REQUEST_ID, arrival.request_id);
+        }
         let client = HeaderValue::from_str(&arrival.client.to_canonical().to_string()).ok();
         plan.set.extend(client.clone().map(|client| (X_REAL_IP, client)));
-        plan.set.extend(client.map(|client| (X_FORWARDED_FOR, client)));
+        plan.set.extend(arrival.hop.map_or(client, |hop| way(headers, hop)).map(|way| (X_FORWARDED_FOR, way)));
         plan.set_text(X_FORWARDED_HOST, arrival.authority);
-        plan.set.push((X_FORWARDED_PORT, HeaderValue::from(port)));
+        plan.set.push((X_FORWARDED_PORT, HeaderValue::from(arrival.port)));
         plan.set.extend([X_FORWARDED_PROTO, X_FORWARDED_SCHEME, X_SCHEME].map(|name| (name, scheme.clone())));
         plan.set.extend(claimed(headers, &X_FORWARDED_FOR).map(|claim| (X_ORIGINAL_FORWARDED_FOR, claim)));
         plan.set.extend(claimed(headers, &X_FORWARDED_HOST).map(|claim| (X_ORIGINAL_FORWARDED_HOST, claim)));
+        if let Some(uri) = arrival.original_uri {
+            plan.set_text(X_ORIGINAL_URI, uri);
+        }
         if arrival.websocket {
             plan.set.push((header::CONNECTION, HeaderValue::from_static("Upgrade")));
             plan.set.push((header::UPGRADE, HeaderValue::from_static("websocket")));
@@ -141,16 +152,23 @@ fn claimed(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     joined.map_or_else(|| Some(first.clone()), |joined| HeaderValue::from_bytes(&joined).ok())
 }
 
+/// What the hops before us say, and the last of them.
+fn way(headers: &HeaderMap, hop: IpAddr) -> Option<HeaderValue> {
+    let hop = hop.to_canonical().to_string();
+    let Some(claimed) = claimed(headers, &X_FORWARDED_FOR) else { return HeaderValue::from_str(&hop).ok() };
+    HeaderValue::from_bytes(&[claimed.as_bytes(), b", ", hop.as_bytes()].concat()).ok()
+}
+
 /// The fields of a request that go no further: those for this connection, and claims about who the client is.
 pub(crate) fn foreign(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    headers.keys().filter(|name| is_removed(name)).cloned().chain(named_by_connection(headers))
+    headers.keys().filter(|name| is_removed(name, false)).cloned().chain(named_by_connection(headers))
 }
 
 /// Whether no client may send this upstream.
 ///
 /// Hop-by-hop fields (RFC 9110 §7.6.1); names that some server reads as another one (`_` for `-`); and names by which
 /// proxies tell who the client is, since a backend that trusts us would trust the client's word.
-fn is_removed(name: &HeaderName) -> bool {
+fn is_removed(name: &HeaderName, underscores: bool) -> bool {
     const NAMES: [&str; 15] = [
         "connection",
         "keep-alive",
@@ -169,8 +187,10 @@ fn is_removed(name: &HeaderName) -> bool {
         "cf-connecting-ip",
     ];
     const FAMILIES: [&str; 4] = ["x-forwarded-", "x-original-", "x-auth-request-", "ssl-client-"];
+    let is_ours = |name: &str| NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family));
     let name = name.as_str();
-    NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)) || name.contains('_')
+    // The twin of a field that is ours never passes.
+    is_ours(name) || (name.contains('_') && (!underscores || is_ours(&name.replace('_', "-"))))
 }
 
 /// The fields that the client's `Connection` says are for this hop only.
@@ -201,6 +221,9 @@ mod tests {
             authority: "shop.example.com:8080",
             request_id: "0af7",
             websocket: false,
+            hop: None,
+            original_uri: None,
+            underscores: false,
         }
     }
 
@@ -212,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_truth_about_the_connection_is_told() {
-        let tls = Arrival { tls: true, port: 8443, client: "::ffff:192.0.2.7".parse().unwrap(), ..arrival() };
+        let tls = Arrival { tls: true, port: 443, client: "::ffff:192.0.2.7".parse().unwrap(), ..arrival() };
         for (arrival, port, scheme) in [(arrival(), "8080", "http"), (tls, "443", "https")] {
             let sent = sent(&[], &arrival);
             for (name, expected) in [
@@ -255,6 +278,22 @@ mod tests {
         let gone =
             ["forwarded", "x-forwarded-prefix", "x_forwarded_for", "x-auth-request-user", "ssl-client-verify", "proxy"];
         assert!(gone.iter().all(|name| !sent.contains_key(*name)), "{sent:?}");
+    }
+
+    #[test]
+    fn the_whole_way_is_told_where_that_is_wished() {
+        let claims = [("x-forwarded-for", "203.0.113.9, 10.0.0.2"), ("x_note", "1"), ("x_real_ip", "6.6.6.6")];
+        let hop = Some("10.0.0.1".parse().unwrap());
+        let sent = sent(&claims, &Arrival { hop, original_uri: Some("/a?b"), underscores: true, ..arrival() });
+        assert_eq!(sent["x-forwarded-for"], "203.0.113.9, 10.0.0.2, 10.0.0.1");
+        assert_eq!(
+            (&sent["x-original-uri"], &sent["x-real-ip"]),
+            (&"/a?b".parse().unwrap(), &"192.0.2.7".parse().unwrap())
+        );
+        assert!(sent.contains_key("x_note") && !sent.contains_key("x_real_ip"));
+        let alone = self::sent(&[], &Arrival { hop, request_id: "", ..arrival() });
+        assert_eq!(alone["x-forwarded-for"], "10.0.0.1");
+        assert!(!alone.contains_key("x-request-id"));
     }
 
     #[test]

@@ -4,18 +4,19 @@
 //! bounded by configuration. A [`Recorder`] holds the counters of one Ingress ready, so a request costs two atomic
 //! additions and no label is hashed; [`IngressMetrics::retain`] drops the series of an Ingress that is gone.
 //!
-//! Requests and their durations appear a second time under the names that dashboards for ingress-nginx ask for,
-//! copied when somebody scrapes.
+//! What dashboards for ingress-nginx ask for is counted beside under its names: [`compat`].
 //!
 //! Pure. The clock and the requests: [`crate::io`].
+
+pub mod compat;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use compat::{Compat, Controller, Nginx, Renamed, RouteLabels};
 use config::object::ObjectName;
+use config::report::CertificateEntry;
 use config::shared::SharedMap;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Upper bounds in seconds: ingress-nginx's, with two below for what does not leave the machine.
@@ -29,7 +30,16 @@ struct Books {
     /// Those that are about to have some.
     expected: SharedMap<ObjectName, usize>,
     /// Method and status of each series of requests, by Ingress; needed to remove them.
-    seen: BTreeMap<ObjectName, Vec<(&'static str, u16)>>,
+    seen: BTreeMap<ObjectName, Series>,
+}
+
+/// The series of one Ingress.
+#[derive(Debug, Default)]
+struct Series {
+    /// By method and status.
+    ours: Vec<(&'static str, u16)>,
+    /// By the labels of ingress-nginx.
+    theirs: Vec<[String; 8]>,
 }
 
 impl Books {
@@ -44,6 +54,7 @@ impl Books {
 pub struct IngressMetrics {
     requests: IntCounterVec,
     durations: HistogramVec,
+    compat: Compat,
     books: Mutex<Books>,
     /// Connections that are open now.
     pub connections: IntGauge,
@@ -74,6 +85,11 @@ pub struct IngressMetrics {
 impl IngressMetrics {
     /// Makes the metrics and adds them to `registry`.
     pub fn register(registry: &Registry) -> Result<Arc<Self>, prometheus::Error> {
+        Self::register_as(registry, &Controller::default())
+    }
+
+    /// As [`Self::register`], for a controller with a name.
+    pub fn register_as(registry: &Registry, controller: &Controller) -> Result<Arc<Self>, prometheus::Error> {
         let labels = ["namespace", "ingress", "method", "status"];
         let requests = IntCounterVec::new(
             Opts::new("ferrogate_ingress_requests_total", "Requests answered, by Ingress, method and status."),
@@ -89,18 +105,20 @@ impl IngressMetrics {
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
-        registry.register(Renamed::boxed(requests.clone(), "nginx_ingress_controller_requests", &labels)?)?;
-        registry.register(Renamed::boxed(
-            durations.clone(),
-            "nginx_ingress_controller_request_duration_seconds",
-            &labels[..2],
-        )?)?;
+        let names = [("ferrogate_ingress_request_duration_seconds", "request_duration_seconds")];
+        registry.register(Renamed::boxed(durations.clone(), &names, controller)?)?;
+        let compat = Compat::register(registry, controller)?;
+        let connections = gauge(registry, "connections", "Client connections that are open now.")?;
+        let accepted = counter(registry, "connections_accepted_total", "Client connections accepted.")?;
+        let nginx = Nginx::new(controller, connections.clone(), accepted.clone(), requests.clone())?;
+        registry.register(Box::new(nginx))?;
         Ok(Arc::new(Self {
             requests,
             durations,
+            compat,
             books: Mutex::default(),
-            connections: gauge(registry, "connections", "Client connections that are open now.")?,
-            accepted: counter(registry, "connections_accepted_total", "Client connections accepted.")?,
+            connections,
+            accepted,
             accept_errors: counter(registry, "accept_errors_total", "Connections that could not be accepted.")?,
             handshake_failures: counter(
                 registry,
@@ -126,19 +144,23 @@ impl IngressMetrics {
         }))
     }
 
-    /// The counters of one Ingress; `None` for requests that no Ingress is for.
+    /// The counters of one route of an Ingress; `None` for requests that no Ingress is for.
     ///
     /// Those of an Ingress that was not announced by [`Self::expect`], or is gone, count for nobody.
     #[must_use]
-    pub fn recorder(self: &Arc<Self>, ingress: Option<&ObjectName>) -> Recorder {
-        let ingress = ingress.cloned().unwrap_or_else(|| ObjectName::new("", ""));
+    pub fn recorder(self: &Arc<Self>, route: Option<(&ObjectName, RouteLabels)>) -> Recorder {
+        let (ingress, labels) = match route {
+            Some((ingress, labels)) => (ingress.clone(), labels),
+            None => (ObjectName::new("", ""), RouteLabels::default()),
+        };
         let mut books = self.books();
-        let duration = books.may_have_series(&ingress).then(|| {
+        let histograms = books.may_have_series(&ingress).then(|| {
             books.seen.entry(ingress.clone()).or_default();
-            self.durations.with_label_values(&[&*ingress.namespace, &*ingress.name])
+            let duration = self.durations.with_label_values(&[&*ingress.namespace, &*ingress.name]);
+            (duration, self.compat.sizes(&ingress))
         });
         drop(books);
-        Recorder { metrics: Arc::clone(self), ingress, duration, counters: Mutex::default() }
+        Recorder { metrics: Arc::clone(self), ingress, labels, histograms, counters: Mutex::default() }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -175,55 +197,97 @@ impl IngressMetrics {
     }
 
     /// An error would say that a series is not there, which is what is wanted.
-    fn remove(&self, ingress: &ObjectName, series: &[(&'static str, u16)]) {
+    fn remove(&self, ingress: &ObjectName, series: &Series) {
         let (namespace, name) = (&*ingress.namespace, &*ingress.name);
-        for (method, status) in series {
+        self.compat.remove(ingress, &series.theirs);
+        for (method, status) in &series.ours {
             let _ = self.requests.remove_label_values(&[namespace, name, method, &status.to_string()]);
         }
         let _ = self.durations.remove_label_values(&[namespace, name]);
     }
 
-    fn requests_with(&self, ingress: &ObjectName, method: &'static str, status: u16) -> Option<IntCounter> {
+    /// Tells that a configuration is in force since `now` (Unix time), with these certificates.
+    pub fn reloaded(&self, generation: u64, now: i64, certificates: &[CertificateEntry]) {
+        self.compat.reloaded(generation, now, certificates);
+    }
+
+    /// Our counter of a series, and that of ingress-nginx.
+    fn requests_with(
+        &self,
+        ingress: &ObjectName,
+        labels: &RouteLabels,
+        method: &'static str,
+        status: u16,
+    ) -> Option<[IntCounter; 2]> {
         let mut books = self.books();
         if !books.may_have_series(ingress) {
             return None;
         }
         let series = books.seen.entry(ingress.clone()).or_default();
-        if !series.contains(&(method, status)) {
-            series.push((method, status));
+        if !series.ours.contains(&(method, status)) {
+            series.ours.push((method, status));
         }
+        let theirs = Compat::series(ingress, labels, method, status);
+        let values = theirs.each_ref().map(String::as_str);
         let text = status.to_string();
-        Some(self.requests.with_label_values(&[&*ingress.namespace, &*ingress.name, method, &text]))
+        let counters = [
+            self.requests.with_label_values(&[&*ingress.namespace, &*ingress.name, method, &text]),
+            self.compat.requests.with_label_values(&values),
+        ];
+        if !series.theirs.contains(&theirs) {
+            series.theirs.push(theirs);
+        }
+        Some(counters)
     }
 }
 
-/// The counters of one Ingress, ready for use; each worker has its own.
+/// What one request came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// What was answered.
+    pub status: u16,
+    /// How long that took.
+    pub seconds: f64,
+    /// Bytes of the request.
+    pub received: u64,
+    /// Bytes of the body of the answer.
+    pub sent: u64,
+}
+
+/// The counters of one route, ready for use; each worker has its own.
 #[derive(Debug)]
 pub struct Recorder {
     metrics: Arc<IngressMetrics>,
     ingress: ObjectName,
-    /// `None` if the Ingress has no series.
-    duration: Option<Histogram>,
+    labels: RouteLabels,
+    /// Durations, and sizes of requests and answers; `None` if the Ingress has no series.
+    histograms: Option<(Histogram, [Histogram; 2])>,
     /// Few, so a scan is faster than a hash; never contended, since one worker uses it.
-    counters: Mutex<Vec<(&'static str, u16, IntCounter)>>,
+    counters: Mutex<Vec<(&'static str, u16, [IntCounter; 2])>>,
 }
 
 impl Recorder {
     /// Counts one answered request.
-    pub fn record(&self, method: &str, status: u16, seconds: f64) {
-        let method = method_label(method);
-        if let Some(duration) = &self.duration {
-            duration.observe(seconds);
+    pub fn record(&self, record: &Record<'_>) {
+        let (method, status) = (method_label(record.method), record.status);
+        if let Some((duration, [received, sent])) = &self.histograms {
+            duration.observe(record.seconds);
+            #[expect(clippy::cast_precision_loss, reason = "sizes are summed in floating point anyway")]
+            for (sizes, bytes) in [(received, record.received), (sent, record.sent)] {
+                sizes.observe(bytes as f64);
+            }
         }
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         // Labels are literals, so equal ones are the same bytes; comparing text is still cheap and never wrong.
-        if let Some((.., counter)) = counters.iter().find(|(m, s, _)| *m == method && *s == status) {
-            counter.inc();
+        if let Some((.., both)) = counters.iter().find(|(m, s, _)| *m == method && *s == status) {
+            both.iter().for_each(IntCounter::inc);
             return;
         }
-        if let Some(counter) = self.metrics.requests_with(&self.ingress, method, status) {
-            counter.inc();
-            counters.push((method, status, counter));
+        if let Some(both) = self.metrics.requests_with(&self.ingress, &self.labels, method, status) {
+            both.iter().for_each(IntCounter::inc);
+            counters.push((method, status, both));
         }
     }
 }
@@ -252,36 +316,6 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, promet
     Ok(gauge)
 }
 
-/// A collector under another name.
-struct Renamed<C> {
-    inner: C,
-    name: &'static str,
-    desc: Desc,
-}
-
-impl<C: Collector + 'static> Renamed<C> {
-    fn boxed(inner: C, name: &'static str, labels: &[&str]) -> Result<Box<dyn Collector>, prometheus::Error> {
-        let labels = labels.iter().map(|&label| label.to_owned()).collect();
-        let help = "As ingress-nginx counts them.".to_owned();
-        let desc = Desc::new(name.to_owned(), help, labels, std::collections::HashMap::new())?;
-        Ok(Box::new(Self { inner, name, desc }))
-    }
-}
-
-impl<C: Collector> Collector for Renamed<C> {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.inner.collect();
-        for family in &mut families {
-            family.set_name(self.name.to_owned());
-        }
-        families
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,26 +324,91 @@ mod tests {
         prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
     }
 
+    fn record(recorder: &Recorder, method: &str, status: u16) {
+        recorder.record(&Record { method, status, seconds: 0.002, received: 78, sent: 612 });
+    }
+
+    fn cart() -> RouteLabels {
+        RouteLabels { host: "shop.example.com".to_owned(), path: "/cart".to_owned(), service: "cart".to_owned() }
+    }
+
     #[test]
     fn a_request_is_counted_under_both_names() {
+        let registry = Registry::new();
+        let [namespace, class, pod] = ["ingress", "k8s.io/ingress-nginx", "pod-1"].map(str::to_owned);
+        let metrics = IngressMetrics::register_as(&registry, &Controller { namespace, class, pod }).unwrap();
+        let web = ObjectName::new("shop", "web");
+        metrics.expect(&[(web.clone(), 1)].into());
+        let recorder = metrics.recorder(Some((&web, cart())));
+        record(&recorder, "GET", 200);
+        record(&recorder, "GET", 200);
+        record(&recorder, "BREW", 418);
+        metrics.accepted.inc();
+        metrics.connections.inc();
+        metrics.reloaded(
+            7,
+            1_790_000_000,
+            &[CertificateEntry {
+                secret: Some(ObjectName::new("shop", "cert")),
+                hosts: vec!["shop.example.com".to_owned()],
+                not_after: "2026-11-21T05:41:28Z".to_owned(),
+                issuer: String::new(),
+            }],
+        );
+        let text = text(&registry);
+        let who = r#"controller_class="k8s.io/ingress-nginx",controller_namespace="ingress",controller_pod="pod-1""#;
+        for line in [
+            r#"ferrogate_ingress_requests_total{ingress="web",method="GET",namespace="shop",status="200"} 2"#
+                .to_owned(),
+            format!(
+                r#"nginx_ingress_controller_requests{{canary="",{who},host="shop.example.com",ingress="web",method="GET",namespace="shop",path="/cart",service="cart",status="200"}} 2"#
+            ),
+            r#"ferrogate_ingress_requests_total{ingress="web",method="other",namespace="shop",status="418"} 1"#
+                .to_owned(),
+            r#"ferrogate_ingress_request_duration_seconds_count{ingress="web",namespace="shop"} 3"#.to_owned(),
+            format!(
+                r#"nginx_ingress_controller_request_duration_seconds_count{{ingress="web",namespace="shop",{who}}} 3"#
+            ),
+            format!(r#"nginx_ingress_controller_request_size_sum{{{who},ingress="web",namespace="shop"}} 234"#),
+            format!(r#"nginx_ingress_controller_response_size_sum{{{who},ingress="web",namespace="shop"}} 1836"#),
+            format!(r#"nginx_ingress_controller_nginx_process_connections{{{who},state="active"}} 1"#),
+            format!(r#"nginx_ingress_controller_nginx_process_connections_total{{{who},state="accepted"}} 1"#),
+            format!(r"nginx_ingress_controller_nginx_process_requests_total{{{who}}} 3"),
+            format!(r"nginx_ingress_controller_config_last_reload_successful{{{who}}} 1"),
+            format!(r"nginx_ingress_controller_config_hash{{{who}}} 7"),
+            format!(r"nginx_ingress_controller_success{{{who}}} 1"),
+            format!(
+                r#"nginx_ingress_controller_ssl_expire_time_seconds{{class="k8s.io/ingress-nginx",{who},host="shop.example.com",identifier="shop-cert",namespace="shop",secret_name="cert"}} 1795239688"#
+            ),
+        ] {
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn promtool_finds_nothing_wrong_but_what_ingress_nginx_named_so() {
+        use std::io::Write as _;
+        use std::process::{Command, Stdio};
         let registry = Registry::new();
         let metrics = IngressMetrics::register(&registry).unwrap();
         let web = ObjectName::new("shop", "web");
         metrics.expect(&[(web.clone(), 1)].into());
-        let recorder = metrics.recorder(Some(&web));
-        recorder.record("GET", 200, 0.002);
-        recorder.record("GET", 200, 0.002);
-        recorder.record("BREW", 418, 0.002);
-        let text = text(&registry);
-        for line in [
-            r#"ferrogate_ingress_requests_total{ingress="web",method="GET",namespace="shop",status="200"} 2"#,
-            r#"nginx_ingress_controller_requests{ingress="web",method="GET",namespace="shop",status="200"} 2"#,
-            r#"ferrogate_ingress_requests_total{ingress="web",method="other",namespace="shop",status="418"} 1"#,
-            r#"ferrogate_ingress_request_duration_seconds_count{ingress="web",namespace="shop"} 3"#,
-            r#"nginx_ingress_controller_request_duration_seconds_count{ingress="web",namespace="shop"} 3"#,
-        ] {
-            assert!(text.contains(line), "{line} is missing in\n{text}");
-        }
+        record(&metrics.recorder(Some((&web, cart()))), "GET", 200);
+        metrics.reloaded(1, 1, &[]);
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let Ok(mut child) = promtool.spawn() else { return println!("skipped: there is no promtool") };
+        child.stdin.take().unwrap().write_all(text(&registry).as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        // These are names that its dashboards ask for.
+        let is_known = |line: &&str| {
+            ["nginx_ingress_controller_requests ", "nginx_ingress_controller_success ", "_total\" suffix"]
+                .iter()
+                .any(|known| line.contains(known))
+        };
+        let wrong: Vec<_> = said.lines().filter(|line| !line.is_empty() && !is_known(line)).collect();
+        assert_eq!(wrong, [] as [&str; 0]);
     }
 
     #[test]
@@ -318,13 +417,13 @@ mod tests {
         let metrics = IngressMetrics::register(&registry).unwrap();
         let (gone, stays) = (ObjectName::new("shop", "gone"), ObjectName::new("shop", "stays"));
         metrics.expect(&[(gone.clone(), 1), (stays.clone(), 1)].into());
-        let late = metrics.recorder(Some(&gone));
+        let late = metrics.recorder(Some((&gone, cart())));
         for ingress in [Some(&gone), Some(&stays), None] {
-            metrics.recorder(ingress).record("POST", 201, 0.1);
+            record(&metrics.recorder(ingress.map(|ingress| (ingress, cart()))), "POST", 201);
         }
         metrics.retain(&[(stays.clone(), 1)].into());
-        late.record("POST", 201, 0.1);
-        metrics.recorder(Some(&gone)).record("POST", 201, 0.1);
+        record(&late, "POST", 201);
+        record(&metrics.recorder(Some((&gone, cart()))), "POST", 201);
         let text = text(&registry);
         assert!(!text.contains("gone"), "{text}");
         assert_eq!(text.matches("status=\"201\"").count(), 4, "{text}");

@@ -25,6 +25,7 @@ use crate::certs::CertTable;
 use crate::client::ClientAuth;
 use crate::endpoints::Endpoints;
 use crate::filter::RoutePlan;
+use crate::front::Front;
 use crate::headers;
 use crate::host::{HostMatch, parent};
 use crate::path::{self, PathMatch, PathType};
@@ -269,13 +270,15 @@ pub struct RouteTable {
     /// How many hosts have a door of their own.
     special: usize,
     certs: Arc<CertTable>,
+    front: Arc<Front>,
 }
 
 impl RouteTable {
     /// The table without a route.
     #[must_use]
     pub fn empty(certs: Arc<CertTable>) -> Self {
-        Self { shards: vec![Arc::default(); SHARDS].into(), any: None, special: 0, certs }
+        let (shards, front) = (vec![Arc::default(); SHARDS].into(), Arc::default());
+        Self { shards, any: None, special: 0, certs, front }
     }
 
     /// The table after some hosts changed (`None`: has no rules any more); everything else is shared with this one.
@@ -290,6 +293,18 @@ impl RouteTable {
             next.set(&host, table);
         }
         next
+    }
+
+    /// The same table where clients are met so.
+    #[must_use]
+    pub fn meeting(self, front: Arc<Front>) -> Self {
+        Self { front, ..self }
+    }
+
+    /// How clients are met.
+    #[must_use]
+    pub const fn front(&self) -> &Arc<Front> {
+        &self.front
     }
 
     /// The route for a request; `host` is lower case, without port and trailing dot, `path` is normalised.

@@ -32,6 +32,10 @@ pub struct Arrived<'a> {
     pub request_id: &'a str,
     /// Whether over TLS.
     pub tls: bool,
+    /// Whether the client spoke HTTPS, with us or with who stands in front of us.
+    pub https: bool,
+    /// The authority that the client asked, if that was another one before it came to us.
+    pub shown: Option<&'a str>,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
     /// Who the client is by its certificate, where it was asked for one.
@@ -103,6 +107,11 @@ impl<R: Leads> Way<R> {
             None if request.version == http::Version::HTTP_10 => "".into(),
             None => return Err(Fault::Head(GateError::HostMissing)),
         };
+        // What the client asked whom it reached first; that counts for everything but the choice of the route.
+        let shown = arrived.shown.and_then(Authority::parse).map(|shown| shown.host());
+        if let Some(shown) = arrived.shown {
+            shown.clone_into(&mut self.authority);
+        }
         let target = str::from_utf8(arrived.target).map_err(|_| Fault::Head(GateError::Target))?;
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         // The one target without a path is that of `OPTIONS *`, which asks about all of a host.
@@ -129,9 +138,9 @@ impl<R: Leads> Way<R> {
         let asked = Asked {
             request,
             authority: &self.authority,
-            host: &host,
+            host: shown.as_deref().unwrap_or(&host),
             path: path.matched(),
-            tls: arrived.tls,
+            tls: arrived.https,
             client: arrived.client,
             identity: &self.identity,
             has_endpoints,

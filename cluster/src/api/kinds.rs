@@ -46,7 +46,7 @@ pub(super) struct Source {
     pub(super) namespace: Option<Arc<str>>,
     /// Which fields objects must have.
     pub(super) fields: Option<String>,
-    /// The one object that it is about, followed because another object names it.
+    /// The one object that it is about.
     pub(super) name: Option<Arc<str>>,
     /// What is kept of Secrets.
     pub(super) keys: Keys,
@@ -58,6 +58,16 @@ impl Source {
     /// All objects of a kind.
     pub(super) const fn all(kind: Kind) -> Self {
         Self { kind, namespace: None, fields: None, name: None, keys: Keys::Known, applied: Applied::Dropped }
+    }
+
+    /// One `ConfigMap`.
+    pub(super) fn config_map(name: &ObjectName) -> Self {
+        Self {
+            namespace: Some(Arc::clone(&name.namespace)),
+            fields: Some(format!("metadata.name={}", name.name)),
+            name: Some(Arc::clone(&name.name)),
+            ..Self::all(Kind::ConfigMap)
+        }
     }
 
     /// One Secret, unless it is of the type that is read as a collection.

@@ -354,7 +354,8 @@ impl Mirror {
     fn problems(&self) -> Vec<Problem> {
         // One server that is away is one problem, however many watches notice.
         // What one object names and may not be read is told on that object.
-        let general = self.troubles().filter(|(source, trouble)| source.name.is_none() || !trouble.is_denied());
+        let is_named = |source: &Source| source.kind == Kind::Secret && source.name.is_some();
+        let general = self.troubles().filter(|(source, trouble)| !is_named(source) || !trouble.is_denied());
         let troubles: BTreeSet<Problem> = general.map(|(source, trouble)| trouble.problem(source)).collect();
         let others = self.own_problems.iter().chain(self.malformed.values()).chain(self.config.problems());
         troubles.into_iter().chain(others.cloned()).collect()

@@ -55,6 +55,8 @@ pub struct ApiOptions {
     pub access: Access,
     /// The `ConfigMap` that holds the address configuration.
     pub config_map: ObjectName,
+    /// Further `ConfigMap`s to read, whatever namespaces are watched otherwise.
+    pub config_maps: Vec<ObjectName>,
     /// The namespaces whose Secrets are read; `None` reads those of all.
     pub secret_namespaces: Option<Vec<String>>,
     /// The one namespace whose Services, EndpointSlices, Ingresses and Secrets are read; `None` reads those of all.
@@ -195,6 +197,7 @@ impl ApiOptions {
         Self {
             access,
             config_map,
+            config_maps: Vec::new(),
             secret_namespaces: None,
             watch_namespace: None,
             cache: None,
@@ -230,15 +233,12 @@ impl ApiOptions {
             ..Source::all(kind)
         };
         let mut sources: Vec<Source> = plain.iter().copied().map(source).collect();
-        sources.push(Source {
-            kind: Kind::ConfigMap,
-            namespace: Some(Arc::clone(&self.config_map.namespace)),
-            fields: Some(format!("metadata.name={}", self.config_map.name)),
-            ..Source::all(Kind::ConfigMap)
-        });
+        sources.push(Source::config_map(&self.config_map));
         if self.mode == Mode::Observer {
             return sources;
         }
+        let further = self.config_maps.iter().filter(|name| **name != self.config_map);
+        sources.extend(further.map(Source::config_map));
         let secrets =
             |namespace| Source { namespace, fields: Some(format!("type={TLS}")), ..Source::all(Kind::Secret) };
         match &self.secret_namespaces {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use config::diagnostic::Problem;
 use config::issuer::objects::{ClusterIssuerObject, IssuerObject};
-use config::object::{Kind, ObjectName};
+use config::object::{Kind, ObjectName, ObjectRef};
 use config::snapshot::Objects;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -64,6 +64,8 @@ pub(super) struct Named {
     timing: Timing,
     news: mpsc::Sender<News>,
     scope: Scope,
+    /// The global settings of the ingress.
+    settings: Vec<ObjectName>,
     /// Never asks for a list.
     relist: channel::Sender<u64>,
     references: References,
@@ -77,7 +79,7 @@ pub(super) struct Named {
 type Seen =
     (Objects<Ingress>, Objects<ConfigMap>, Objects<IssuerObject>, Objects<ClusterIssuerObject>, Objects<Secret>);
 
-/// One Secret; its watch ends with this.
+/// One Secret or `ConfigMap`; its watch ends with this.
 struct Followed {
     secret: ObjectName,
     reference: Reference,
@@ -91,10 +93,27 @@ impl Drop for Followed {
 }
 
 impl Named {
-    pub(super) fn new(connection: Arc<Connection>, timing: Timing, news: mpsc::Sender<News>, scope: Scope) -> Self {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        timing: Timing,
+        news: mpsc::Sender<News>,
+        scope: Scope,
+        settings: Vec<ObjectName>,
+    ) -> Self {
         let relist = channel::Sender::new(0);
         let (references, running) = (References::default(), BTreeMap::new());
-        Self { connection, timing, news, scope, relist, references, running, seen: None, refusals: Vec::new() }
+        Self {
+            connection,
+            timing,
+            news,
+            scope,
+            settings,
+            relist,
+            references,
+            running,
+            seen: None,
+            refusals: Vec::new(),
+        }
     }
 
     /// Follows what is named now and nothing else; whether that changed the next snapshot.
@@ -135,11 +154,12 @@ impl Named {
         let denied = mirror.troubles().filter(|(_, trouble)| **trouble == Trouble::Denied);
         let denied = denied.filter_map(|(source, _)| {
             let Followed { secret, reference, .. } = self.running.get(source)?;
+            let kind = if source.kind == Kind::ConfigMap { "configmaps" } else { "secrets" };
             let why = format!(
-                "we may not; grant the verbs list and watch for secrets in namespace {} to our ServiceAccount",
+                "we may not; grant the verbs list and watch for {kind} in namespace {} to our ServiceAccount",
                 secret.namespace
             );
-            Some(problem(secret, reference, &why))
+            Some(problem(source.kind, secret, reference, &why))
         });
         self.refusals.iter().cloned().chain(denied).collect()
     }
@@ -174,14 +194,16 @@ impl Named {
             }
             if let Some(flag) = self.scope.forbids(&secret.namespace) {
                 let why = format!("{flag} leaves out namespace {}; add it there", secret.namespace);
-                self.refusals.push(problem(&secret, &reference, &why));
+                self.refusals.push(problem(Kind::Secret, &secret, &reference, &why));
             } else if wanted.len() == MOST {
                 let why = format!("more than {MOST} Secrets that are not of type {TLS} are named; use that type");
-                self.refusals.push(problem(&secret, &reference, &why));
+                self.refusals.push(problem(Kind::Secret, &secret, &reference, &why));
             } else {
                 wanted.insert(Source::secret(&secret, reference.keys), (secret, reference));
             }
         }
+        let by_settings = references::by_settings(&self.settings, &mirror.next().config_maps);
+        wanted.extend(by_settings.into_iter().map(|(name, by)| (Source::config_map(&name), (name, by))));
         wanted
     }
 
@@ -192,7 +214,7 @@ impl Named {
     }
 }
 
-fn problem(secret: &ObjectName, reference: &Reference, why: &str) -> Problem {
-    let message = format!("Secret {secret} is not read: {why}");
+fn problem(kind: Kind, name: &ObjectName, reference: &Reference, why: &str) -> Problem {
+    let message = format!("{} is not read: {why}", ObjectRef::new(kind, name.clone()));
     Problem::error(reference.by.clone(), reference.field.clone(), message)
 }

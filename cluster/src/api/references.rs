@@ -1,4 +1,4 @@
-//! Which Secrets Ingresses and issuers of certificates name.
+//! Which Secrets Ingresses and issuers of certificates name, and which `ConfigMap`s the global settings.
 //!
 //! Pure. Who follows them: [`super::named`]. What they are good for is for the ingress to decide.
 
@@ -11,6 +11,7 @@ use config::issuer;
 use config::object::{FieldPath, Kind, ObjectName, ObjectRef};
 use config::settings::ISSUERS_KEY;
 use config::snapshot::{Objects, Snapshot};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use super::kinds::Keys;
@@ -80,6 +81,23 @@ fn named_in(name: &str, snapshot: &Snapshot, config_map: &ObjectName) -> (Object
     (ObjectRef::new(Kind::ClusterIssuer, ObjectName::cluster(name)), spec())
 }
 
+/// Every `ConfigMap` that the global settings of the ingress name.
+pub(super) fn by_settings(
+    settings: &[ObjectName],
+    config_maps: &Objects<ConfigMap>,
+) -> BTreeMap<ObjectName, Reference> {
+    let mut all = BTreeMap::new();
+    for (name, map) in settings.iter().filter_map(|name| Some((name, config_maps.get(name)?))) {
+        for key in ["proxy-set-headers", "add-headers"] {
+            let text = map.data.as_ref().and_then(|data| data.get(key)).map_or("", |text| text.trim());
+            let Some(named) = text.contains('/').then(|| secret(&name.namespace, text)).flatten() else { continue };
+            let (by, field) = (ObjectRef::new(Kind::ConfigMap, name.clone()), FieldPath::of(["data", key]));
+            all.insert(named, Reference { by, field, is_certificate: false, keys: Keys::All });
+        }
+    }
+    all
+}
+
 fn named_by(name: &ObjectName, ingress: &Ingress) -> Vec<(ObjectName, Reference)> {
     let mut found = Vec::new();
     let mut add = |text: &str, field: FieldPath, is_certificate: bool, keys: Keys| {
@@ -139,6 +157,17 @@ mod tests {
         let found: Vec<_> =
             by_issuers(&snapshot, &name).into_iter().map(|(name, it)| (name.to_string(), it.keys)).collect();
         assert_eq!(found, [("system/eab".to_owned(), Keys::All)]);
+    }
+
+    #[test]
+    fn the_settings_name_two_config_maps() {
+        let data = json!({ "data": { "add-headers": "a/out", "proxy-set-headers": "in", "hide-headers": "x/y" } });
+        let map: ConfigMap = serde_json::from_value(data).unwrap();
+        let name = ObjectName::new("ingress-nginx", "settings");
+        let maps = Arc::new([(name.clone(), Arc::new(map))].into());
+        let names = |settings: &[ObjectName]| by_settings(settings, &maps).into_keys().collect::<Vec<_>>();
+        assert_eq!(names(&[name]), [ObjectName::new("a", "out")]);
+        assert_eq!(names(&[ObjectName::new("other", "settings")]), []);
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Task {
             tokio::spawn(watcher.run());
         }
         let scope = Scope::new(options.secret_namespaces.as_deref(), options.watch_namespace.as_deref());
-        let named = Named::new(Arc::clone(&connection), options.timing, sender, scope);
+        let settings = options.config_maps.clone();
+        let named = Named::new(Arc::clone(&connection), options.timing, sender, scope, settings);
         let (leadership, lease) = channel::channel(Leadership::Follower);
         let stop_lease = CancellationToken::new();
         let candidate = Candidate {

@@ -56,6 +56,7 @@ pub use redirect::{Redirect, RedirectTo, SslRedirect};
 pub use retry::{Retry, RetryOn};
 pub use rewrite::{Rewrite, Template};
 pub use secrets::{NamedSecret, secrets};
+pub(crate) use snippet::field_of;
 pub use snippet::{Action, Condition, Level, Step, Test};
 pub use source::Sources;
 pub(crate) use source::{network, networks};

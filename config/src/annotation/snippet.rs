@@ -288,7 +288,7 @@ fn line(text: &str) -> Result<Text, String> {
 }
 
 /// `Name: text`.
-pub(super) fn field_of(text: &str) -> Result<(String, Text), String> {
+pub(crate) fn field_of(text: &str) -> Result<(String, Text), String> {
     let (name, text) = text.split_once(':').ok_or_else(|| format!("{text:?} is not of the form \"Name: value\""))?;
     Ok((field_name(name.trim())?, field_text(text.trim())?))
 }

@@ -78,7 +78,9 @@ const USED: &[&str] = &[
 const ANNOTATIONS: &[(&str, &str)] = &[
     ("allowlist-source-range", "allowlist-source-range"),
     ("client-body-buffer-size", "client-body-buffer-size"),
+    ("custom-http-errors", "custom-http-errors"),
     ("denylist-source-range", "denylist-source-range"),
+    ("disable-proxy-intercept-errors", "disable-proxy-intercept-errors"),
     ("force-ssl-redirect", "force-ssl-redirect"),
     ("global-auth-always-set-cookie", "auth-always-set-cookie"),
     ("global-auth-method", "auth-method"),
@@ -199,8 +201,6 @@ const IDLE: &[(&str, &str)] = &[
 
 /// Keys that are not supported.
 const REFUSED: &[(&str, &str)] = &[
-    ("custom-http-errors", "set the annotation of single Ingresses, and remove it"),
-    ("disable-proxy-intercept-errors", "set the annotation of single Ingresses, and remove it"),
     ("enable-modsecurity", WAF),
     ("enable-ocsp", "public CAs are giving up OCSP; remove it"),
     ("enable-opentelemetry", TRACING),

@@ -17,7 +17,7 @@ use config::diagnostic::Problem;
 use config::snapshot::Snapshot;
 use config::summary::Summary;
 use ingress::certs::{self, GenerateError};
-use ingress::compile::{self, CompileOptions, Publish};
+use ingress::compile::{self, CompileOptions, Publish, StreamMaps};
 use ingress::resolve::Answers;
 use jiff::Timestamp;
 use lb_speaker::plan::{self, PlanOptions};
@@ -86,6 +86,12 @@ fn compile_options(args: &CheckArgs) -> CompileOptions {
         loopback_endpoints: true,
         node: None,
         external_names: true,
+        config_map: args.config_map.clone(),
+        streams: StreamMaps {
+            tcp: args.tcp_services_config_map.clone(),
+            udp: args.udp_services_config_map.clone(),
+            ..StreamMaps::default()
+        },
     }
 }
 

@@ -26,6 +26,7 @@ use config::report::{Certificates, ManagedEntry, Routes, VipEntry};
 use ingress::compile::Compiled;
 use ingress::io::{Ingress, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
+use ingress::metrics::compat::Controller;
 use lb_speaker::io::{MoveOrder, SpeakerPorts};
 use lb_speaker::member_metrics::MemberMetrics;
 use lb_speaker::metrics::SpeakerMetrics;
@@ -87,7 +88,11 @@ pub(crate) async fn run(setup: Setup) -> Result<(), RunError> {
     let company = setup.speaker.as_ref().map(|args| &args.company);
     let key_file = company.and_then(|company| company.heartbeat_key_file.clone());
     let key = key_file.as_deref().map(keys::read).transpose()?;
-    let needs = Needs { heartbeat_key: company.is_some() && key.is_none(), letters: company.is_some() };
+    let needs = Needs {
+        heartbeat_key: company.is_some() && key.is_none(),
+        letters: company.is_some(),
+        config_maps: setup.ingress.as_ref().map(options::config_maps).unwrap_or_default(),
+    };
     let source = Source::of(&setup.source, setup.parts(), &node, needs)?;
     let in_cluster = source.is_cluster();
     if key.is_none() && !in_cluster && company.is_some_and(|company| !company.peers.is_empty()) {
@@ -218,7 +223,9 @@ impl Wiring {
             self.stages.left.cancel();
         }
         if let Some(data_plane) = sockets.data_plane {
-            self.ingress(data_plane, &registry, &mut parts)?;
+            let class = setup.ingress.as_ref().map(|args| args.controller.clone()).unwrap_or_default();
+            let controller = options::controller(class, &self.node);
+            self.ingress(data_plane, &controller, &registry, &mut parts)?;
         } else {
             self.stages.served.cancel();
         }
@@ -268,7 +275,14 @@ impl Wiring {
         Ok(())
     }
 
-    fn ingress(&self, data_plane: Ingress, registry: &Registry, parts: &mut Parts) -> Result<(), RunError> {
+    fn ingress(
+        &self,
+        data_plane: Ingress,
+        controller: &Controller,
+        registry: &Registry,
+        parts: &mut Parts,
+    ) -> Result<(), RunError> {
+        process::register_compat(registry, controller)?;
         let wires = IngressPorts {
             snapshots: self.cluster.snapshots.clone(),
             challenges: self.outputs.challenges.subscribe(),
@@ -276,7 +290,7 @@ impl Wiring {
             routes: self.outputs.routes.clone(),
             certificates: self.outputs.certificates.clone(),
             tables: self.outputs.tables.clone(),
-            metrics: IngressMetrics::register(registry)?,
+            metrics: IngressMetrics::register_as(registry, controller)?,
             ready: self.readiness.part("ingress"),
             shutdown: self.stages.close.clone(),
         };

@@ -1,6 +1,6 @@
 //! From flags to the options of each part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use cluster::{Access, ApiOptions, Cluster, ClusterMetrics, DirOptions, Letterbox
 use config::object::{Kind, ObjectName};
 use config::settings::PUBLISH_SERVICE;
 use ingress::access;
-use ingress::compile::{CompileOptions, Publish};
+use ingress::compile::{CompileOptions, Publish, StreamMaps};
 use ingress::io::IngressOptions;
+use ingress::metrics::compat::Controller;
 use lb_speaker::choice::Choice;
 use lb_speaker::io::{Company, Delivery, Peers, SpeakerOptions};
 use lb_speaker::rate::Rate;
@@ -40,12 +41,14 @@ pub(super) enum Source {
 }
 
 /// What a speaker needs of its source beside objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
     /// The secret that heartbeats are signed with.
     pub(super) heartbeat_key: bool,
     /// A way to other speakers beside heartbeats.
     pub(super) letters: bool,
+    /// `ConfigMap`s beside that of the addresses.
+    pub(super) config_maps: Vec<ObjectName>,
 }
 
 impl Source {
@@ -80,6 +83,7 @@ impl Source {
         let letterbox = needs.letters.then(letterbox);
         Ok(Self::Api(Box::new(ApiOptions {
             lease,
+            config_maps: needs.config_maps,
             secret_namespaces,
             watch_namespace,
             cache,
@@ -218,6 +222,26 @@ pub(super) fn ingress(args: &IngressArgs, process: &ProcessArgs, in_cluster: boo
     }
 }
 
+/// What we are called in the metrics of ingress-nginx; in a Pod, by what the manifests tell it of itself.
+pub(super) fn controller(class: String, node: &str) -> Controller {
+    let told = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let pod = told("POD_NAME").unwrap_or_else(|| node.to_owned());
+    Controller { namespace: told("POD_NAMESPACE").unwrap_or_default(), class, pod }
+}
+
+/// The `ConfigMap`s that the ingress reads.
+pub(super) fn config_maps(args: &IngressArgs) -> Vec<ObjectName> {
+    let streams = [&args.tcp_services_config_map, &args.udp_services_config_map];
+    std::iter::once(&args.config_map).chain(streams.into_iter().flatten()).cloned().collect()
+}
+
+/// Ports that we need ourselves.
+fn reserved(args: &IngressArgs, process: &ProcessArgs) -> BTreeSet<u16> {
+    let http = defaults::listeners(&args.http, 80, 8080);
+    let https = defaults::listeners(&args.https, 443, 8443);
+    http.iter().chain(&https).chain([&process.admin]).map(SocketAddr::port).collect()
+}
+
 /// Which addresses Ingresses show.
 fn publish(args: &IngressArgs) -> Publish {
     match &args.publish_service {
@@ -238,6 +262,12 @@ fn compile(args: &IngressArgs, process: &ProcessArgs, in_cluster: bool) -> Compi
         loopback_endpoints: !in_cluster,
         // A tenant of a cluster could send requests to whatever this process reaches.
         external_names: !args.disable_svc_external_name.unwrap_or(in_cluster),
+        config_map: args.config_map.clone(),
+        streams: StreamMaps {
+            tcp: args.tcp_services_config_map.clone(),
+            udp: args.udp_services_config_map.clone(),
+            reserved: reserved(args, process),
+        },
         node: args.enable_topology_aware_routing.then(|| defaults::node_name(process.node_name.as_deref())),
     }
 }

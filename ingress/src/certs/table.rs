@@ -47,6 +47,12 @@ impl CertTable {
         self.choice(sni).and_then(|choice| choice.first()).unwrap_or(&self.default)
     }
 
+    /// Whether a client that asks for `sni` is shown another certificate than the default.
+    #[must_use]
+    pub fn knows(&self, sni: Option<&str>) -> bool {
+        sni.is_some_and(|name| self.choice(name).is_some())
+    }
+
     /// Whether the certificate shown for `sni` was made for `host` too; else a client should ask on a new connection
     /// (421, RFC 9110 §15.5.20).
     #[must_use]

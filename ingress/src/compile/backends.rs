@@ -11,10 +11,13 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::pairs::Pairs;
 use super::plan::Backend;
-use crate::backend::{self, BackendKey, PortRef, SERVICE_LABEL, Standpoint, external, resolve, service_port};
+use crate::backend::{
+    self, BackendKey, PortRef, SERVICE_LABEL, Standpoint, external, resolve, resolve_over, service_port,
+};
 use crate::endpoints::Endpoints;
 use crate::host::HostMatch;
 use crate::resolve::{Answer, Answers};
+use crate::streams::Carrier;
 
 /// A backend, and whether its cluster IPs stand for it.
 pub(super) type BackendId = (BackendKey, bool);
@@ -125,6 +128,22 @@ impl<'a> Backends<'a> {
         self.held.all.insert(id.clone(), Arc::new(held));
         self.fresh.insert(id);
         endpoints
+    }
+
+    /// The endpoints of a Service port that is no HTTP; the very same value as `previous` unless they changed.
+    pub(super) fn resolve_stream(
+        &self,
+        service: &ObjectName,
+        port: &PortRef,
+        carrier: Carrier,
+        previous: Option<&Arc<Endpoints>>,
+    ) -> Arc<Endpoints> {
+        let slices: Vec<&Arc<EndpointSlice>> = self.held.slices_of(service).collect();
+        let object = self.snapshot.services.get(service).map(|service| &**service);
+        let before = previous.map(|previous| &**previous);
+        let endpoints = resolve_over(carrier, service, port, object, &slices, &self.held.here, before);
+        let same = previous.filter(|previous| previous.is_same(&endpoints));
+        same.map_or_else(|| Arc::new(endpoints), Arc::clone)
     }
 
     /// Notes which backends a host uses, and which it did.

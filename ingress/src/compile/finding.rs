@@ -45,6 +45,17 @@ impl Finding {
         &self.object
     }
 
+    /// As [`Self::at`], of any severity.
+    pub(super) fn graded(
+        object: ObjectRef,
+        field: FieldPath,
+        severity: Severity,
+        reason: &'static str,
+        message: String,
+    ) -> Self {
+        Self { object, field, severity, reason, message }
+    }
+
     /// For people at a terminal.
     pub(super) fn problem(&self) -> Problem {
         let (object, field) = (self.object.clone(), self.field.clone());

@@ -170,7 +170,9 @@ fn claims(host: &HostMatch, speakers: &[Speaker], findings: &mut Vec<Finding>) -
 
 /// That errors are to be replaced, and by whose pages nobody says.
 fn without_pages(plan: &IngressPlan) -> Option<Finding> {
-    let is_missing = plan.standby.is_none() && !plan.annotations.errors.statuses.is_empty();
+    // What the global settings say of it is told there.
+    let is_own = !plan.ground.global.annotations.contains_key("custom-http-errors");
+    let is_missing = plan.standby.is_none() && is_own && !plan.annotations.errors.statuses.is_empty();
     let message = "this has no effect, since default-backend does not name the Service whose pages are to be shown";
     let problem = AnnotationProblem {
         key: plan.key_of("custom-http-errors"),
@@ -319,10 +321,13 @@ impl Merged<'_> {
                 let (endpoints, stands_in_for) = in_place_of(endpoints, standby);
                 let is_expression = self.by_regex && !backend.is_default();
                 let path = if is_expression { path.as_regex() } else { path.clone() };
-                let plan = RoutePlan::of(&claim.plan.annotations, claim.plan.is_compat, self.has_tls, &path);
+                let plan = {
+                    let (asked, is_compat) = (&claim.plan.annotations, claim.plan.is_compat);
+                    RoutePlan::within(&claim.plan.ground.global, asked, is_compat, self.has_tls, &path)
+                };
                 let users = claim.material.as_ref().and_then(|material| material.users.as_ref());
                 let gear = Gear { users, zone: &claim.plan.zone, allow_loopback: self.allow_loopback, pages: standby };
-                let plan = plan.map(|plan| Arc::new(plan.equipped(&path, &gear)));
+                let plan = plan.map(|plan| Arc::new(plan.equipped(&gear)));
                 let upstream = upstream(claim, &path, &endpoints);
                 free.insert(Route { ingress, host, path, endpoints, stands_in_for, plan, upstream, canary: None });
             }
@@ -373,7 +378,7 @@ impl Merged<'_> {
             host: self.host.clone(),
             endpoints: Arc::new(Endpoints::broken(key, BackendProblem::Unset)),
             stands_in_for: None,
-            plan: Some(Arc::new(RoutePlan::moved(to))),
+            plan: Some(Arc::new(RoutePlan::moved(to, plan.ground.global.routes.redirect))),
             upstream: Arc::default(),
             path: path.clone(),
             canary: None,

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressTLS};
 
 use super::finding::{Finding, Part};
+use super::global::Ground;
 use super::identities::{Credentials, Identities};
 use crate::backend::{BackendProblem, PortRef};
 use crate::filter::Zone;
@@ -37,6 +38,8 @@ pub(super) struct IngressPlan {
     pub(super) credentials: Credentials,
     /// Whether its class is `nginx`, so that what is not said is as ingress-nginx has it.
     pub(super) is_compat: bool,
+    /// What holds where it says nothing.
+    pub(super) ground: Arc<Ground>,
 }
 
 /// One element of `spec.rules` with a valid host.
@@ -89,10 +92,12 @@ impl IngressPlan {
     pub(super) fn of(
         name: &ObjectName,
         source: &Arc<Ingress>,
+        ground: &Arc<Ground>,
         identities: &mut Identities<'_>,
         previous: Option<&Arc<Self>>,
     ) -> Arc<Self> {
-        let same = previous.filter(|previous| means_the_same(&previous.source, source));
+        let same = previous
+            .filter(|previous| Arc::ptr_eq(&previous.ground, ground) && means_the_same(&previous.source, source));
         let has_same = |previous: &Arc<Self>, identities: &mut Identities<'_>| {
             previous.credentials == identities.get(name, &previous.annotations.upstream.tls)
         };
@@ -100,12 +105,12 @@ impl IngressPlan {
             Some(previous) if has_same(previous, identities) => Arc::clone(previous),
             _ => {
                 let zone = previous.map(|previous| Arc::clone(&previous.zone)).unwrap_or_default();
-                Arc::new(Self { zone, ..Self::read(name, source, identities) })
+                Arc::new(Self { zone, ..Self::read(name, source, ground, identities) })
             }
         }
     }
 
-    fn read(name: &ObjectName, source: &Arc<Ingress>, identities: &mut Identities<'_>) -> Self {
+    fn read(name: &ObjectName, source: &Arc<Ingress>, ground: &Arc<Ground>, identities: &mut Identities<'_>) -> Self {
         let mut plan = Self {
             source: Arc::clone(source),
             name: name.clone(),
@@ -118,6 +123,7 @@ impl IngressPlan {
             zone: Arc::default(),
             credentials: Ok(None),
             is_compat: class(source) == Some("nginx"),
+            ground: Arc::clone(ground),
         };
         plan.read_annotations();
         plan.read_credentials(identities);
@@ -135,8 +141,10 @@ impl IngressPlan {
 
     fn read_annotations(&mut self) {
         let source = Arc::clone(&self.source);
-        let Some(written) = &source.metadata.annotations else { return };
-        let (read, problems) = Annotations::read(written);
+        let nothing = BTreeMap::new();
+        let written = source.metadata.annotations.as_ref().unwrap_or(&nothing);
+        let (mut read, problems) = Annotations::read_with(written, &self.ground.global.annotations);
+        read.steps.splice(0..0, self.ground.steps.iter().cloned());
         self.annotations = read;
         let object = self.object();
         self.findings.extend(problems.into_iter().map(|problem| Finding::annotation(object.clone(), problem)));

@@ -18,14 +18,17 @@ use super::backends::Backends;
 use super::class::Classes;
 use super::finding::Finding;
 use super::found::Finder;
+use super::global::HeldGlobal;
 use super::hosts::{self, HeldHost, Speaker};
 use super::identities::Identities;
 use super::material::Material;
 use super::plan::IngressPlan;
 use super::publish::Published;
+use super::streams::HeldStreams;
 use super::{CompileOptions, Compiled, Memory, tls};
 use crate::backend::Standpoint;
 use crate::certs::{CertTable, CertTableBuilder, Certificate};
+use crate::front::Front;
 use crate::host::HostMatch;
 use crate::resolve::Answers;
 use crate::routes::{HostTable, RouteTable};
@@ -42,6 +45,8 @@ pub(super) struct Step<'a> {
     now: Timestamp,
     /// Whether nothing of what was made before may stay.
     is_afresh: bool,
+    /// Whether every Ingress is to be read again, since the global settings are others.
+    is_regrounded: bool,
     /// What the table before was made of, on the way to what the next is.
     memory: Memory,
     routes: Routes,
@@ -66,13 +71,40 @@ impl<'a> Step<'a> {
         let routes = previous.map(|previous| previous.routes.clone()).unwrap_or_default();
         let is_afresh = memory.options.as_ref() != Some(options);
         let (touched, hosts, names, unnamed) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { snapshot, options, previous, now, is_afresh, memory, routes, touched, hosts, names, unnamed }
+        Self {
+            snapshot,
+            options,
+            previous,
+            now,
+            is_afresh,
+            is_regrounded: false,
+            memory,
+            routes,
+            touched,
+            hosts,
+            names,
+            unnamed,
+        }
+    }
+
+    /// Reads the global settings.
+    pub(super) fn read_settings(&mut self, general: &mut Vec<Finding>) {
+        let global = HeldGlobal::of(&self.options.config_map, self.snapshot, &self.memory.global);
+        general.extend(global.findings.iter().cloned());
+        self.is_regrounded = !Arc::ptr_eq(&global.ground, &self.memory.global.ground);
+        self.memory.global = global;
+    }
+
+    /// How clients are met.
+    pub(super) fn front(&self) -> Arc<Front> {
+        Arc::clone(&self.memory.global.front)
     }
 
     /// Reads the Ingresses that changed, or of which a Secret did.
     pub(super) fn read_ingresses(&mut self) {
         let seen = self.memory.seen.clone();
-        let all_anew = self.is_afresh || !Arc::ptr_eq(&self.snapshot.ingress_classes, &seen.ingress_classes);
+        let all_anew =
+            self.is_afresh || self.is_regrounded || !Arc::ptr_eq(&self.snapshot.ingress_classes, &seen.ingress_classes);
         if all_anew {
             self.touched.extend(seen.ingresses.keys().chain(self.snapshot.ingresses.keys()).cloned());
         } else {
@@ -100,11 +132,12 @@ impl<'a> Step<'a> {
     }
 
     fn read_ingress(&mut self, name: &ObjectName, classes: &Classes<'_>, identities: &mut Identities<'_>) {
+        let ground = Arc::clone(&self.memory.global.ground);
         let before = self.memory.plans.get(name).cloned();
         let held = self.memory.materials.get(name).cloned();
         let source =
             self.snapshot.ingresses.get(name).filter(|ingress| matches!(classes.owns(name, ingress), Ok(true)));
-        let now = source.map(|source| IngressPlan::of(name, source, identities, before.as_ref()));
+        let now = source.map(|source| IngressPlan::of(name, source, &ground, identities, before.as_ref()));
         let nothing = Arc::default();
         let material =
             now.as_ref().map(|plan| Material::of(plan, self.snapshot, before.as_ref().zip(held.as_ref()), &nothing));
@@ -205,12 +238,19 @@ impl<'a> Step<'a> {
     }
 
     /// Merges the routes of the hosts that are touched; returns what differs, and the names to ask DNS for.
-    pub(super) fn merge_hosts(&mut self, answers: &Answers, here: Standpoint) -> (Vec<HostChange>, BTreeSet<Arc<str>>) {
+    pub(super) fn merge_hosts(
+        &mut self,
+        answers: &Answers,
+        here: Standpoint,
+        general: &mut Vec<Finding>,
+    ) -> (Vec<HostChange>, BTreeSet<Arc<str>>) {
         let held = std::mem::take(&mut self.memory.backends);
         let mut backends = Backends::new(self.snapshot, &self.memory.seen, answers, here, held);
         let mut touched = std::mem::take(&mut self.hosts);
         touched.extend(backends.stale_hosts());
         let changes = touched.into_iter().filter_map(|host| self.merge_host(host, &mut backends)).collect();
+        self.memory.streams =
+            HeldStreams::of(&self.options.streams, self.snapshot, &backends, &self.memory.streams, general);
         let (held, names) = backends.finish();
         self.memory.backends = held;
         (changes, names)
@@ -305,6 +345,7 @@ impl<'a> Step<'a> {
             report,
             routes: Routes { entries: Listing::new(entries), ..self.routes },
             certificates: Certificates::new(move |count| summary::certificates(&certs, count)),
+            streams: Arc::clone(&self.memory.streams.table),
             names,
             memory: self.memory,
         }

@@ -27,6 +27,8 @@ fn options() -> CompileOptions {
         loopback_endpoints: false,
         node: Some("n1".into()),
         external_names: true,
+        config_map: config::object::ObjectName::new("ingress-nginx", "ingress-nginx-controller"),
+        streams: StreamMaps::default(),
     }
 }
 

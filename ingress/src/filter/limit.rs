@@ -90,10 +90,10 @@ impl Limiter {
             Some(count) => bucket.after(count * 1000 / per, count * burst, now).map(Some),
         };
         if limits.at_once.is_some_and(|most| client.under_way >= most) {
-            return Err(TooMany);
+            return Err(TooMany::AtOnce);
         }
-        let second = after(client.second, limits.per_second, 1).ok_or(TooMany)?;
-        let minute = after(client.minute, limits.per_minute, 60).ok_or(TooMany)?;
+        let second = after(client.second, limits.per_second, 1).ok_or(TooMany::Often)?;
+        let minute = after(client.minute, limits.per_minute, 60).ok_or(TooMany::Often)?;
         // Both let it pass, so both count it.
         for (bucket, excess) in [(&mut client.second, second), (&mut client.minute, minute)] {
             if let Some(excess) = excess {
@@ -109,10 +109,14 @@ impl Limiter {
     }
 }
 
-/// One request more than allowed.
+/// What a client does too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
-
+pub(super) enum TooMany {
+    /// It asks too often.
+    Often,
+    /// It has too many requests under way.
+    AtOnce,
+}
 impl Zone {
     fn shard(&self, address: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Client>> {
         let octets = match address {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::annotation::{Annotations, AnswerRewrites, ExternalAuth, Level, Template, UpstreamTimeouts};
+use config::global::Global;
 use config::object::ObjectName;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 
@@ -58,9 +59,15 @@ pub struct RoutePlan {
     body: Option<u64>,
     https: redirect::Https,
     rewrite: Option<rewrite::Rewriting>,
-    /// The host that everything is sent to.
-    moved: Option<Arc<str>>,
+    /// The host that everything is sent to, and with which status.
+    moved: Option<(Arc<str>, u16)>,
     upstream: Vec<(HeaderName, HeaderValue)>,
+    /// Whether nobody is asked who he is.
+    open: bool,
+    /// Whether browsers are told to come over TLS.
+    hsts: bool,
+    /// The statuses for who asks too often, and for who has too many requests under way.
+    limited: [Option<u16>; 2],
     /// Whose pages are shown in place of errors.
     pages: Option<Arc<Endpoints>>,
     /// Whether services may be asked at loopback addresses.
@@ -224,8 +231,26 @@ impl RoutePlan {
     /// With `compat`, what annotations leave open is as ingress-nginx has it; `has_tls` says whether the host has TLS.
     #[must_use]
     pub fn of(annotations: &Annotations, compat: bool, has_tls: bool, path: &PathMatch) -> Option<Self> {
+        Self::within(&Global::default(), annotations, compat, has_tls, path)
+    }
+
+    /// As [`Self::of`], where the global settings say more than their defaults.
+    #[must_use]
+    pub fn within(
+        global: &Global,
+        annotations: &Annotations,
+        compat: bool,
+        has_tls: bool,
+        path: &PathMatch,
+    ) -> Option<Self> {
+        let rules = &global.routes;
+        let begins = |all: &[String]| all.iter().any(|begin| path.as_written().starts_with(begin));
+        let hsts = has_tls && global.answers.hsts.sent.unwrap_or(compat);
         let body = annotations.body_size.or(compat.then_some(COMPAT_BODY)).filter(|limit| *limit > 0);
-        let https = redirect::Https::of(&annotations.ssl, compat, has_tls, path.as_written());
+        let https = match redirect::Https::of(&annotations.ssl, compat, has_tls, rules.redirect) {
+            _ if begins(&rules.no_redirect) => redirect::Https::Either,
+            https => https,
+        };
         // Those have been taken into account; aliases are routes of their own.
         let rest = Annotations {
             body_size: None,
@@ -241,7 +266,7 @@ impl RoutePlan {
             ..annotations.clone()
         };
         let rewrite = rewrite::Rewriting::of(&annotations.rewrite, path);
-        let is_plain = body.is_none() && https == redirect::Https::Either && rewrite.is_none();
+        let is_plain = !hsts && body.is_none() && https == redirect::Https::Either && rewrite.is_none();
         if is_plain && rest == Annotations::default() {
             return None;
         }
@@ -249,6 +274,7 @@ impl RoutePlan {
         let rest = Annotations { any_guard: annotations.any_guard, ..rest };
         let (limiter, password, external) = (None, None, None);
         let (moved, pages, allow_loopback) = (None, None, false);
+        let (open, statuses) = (begins(&rules.no_auth), [rules.limit_rate, rules.limit_connections]);
         Some(Self {
             body,
             https,
@@ -262,19 +288,22 @@ impl RoutePlan {
             external,
             pages,
             allow_loopback,
+            open,
+            hsts,
+            limited: statuses,
         })
     }
 
     /// The same plan with what its annotations name: who may come (`None` if nobody knows), and who asked how often.
     ///
-    /// Of rules that answer an ACME authority nobody is asked who he is (ingress-nginx's `no-auth-locations`).
+    /// Of some rules nobody is asked who he is (ingress-nginx's `no-auth-locations`).
     #[must_use]
-    pub fn equipped(mut self, rule: &PathMatch, gear: &Gear<'_>) -> Self {
+    pub fn equipped(mut self, gear: &Gear<'_>) -> Self {
         let users = gear.users;
         self.allow_loopback = gear.allow_loopback;
         self.pages = gear.pages.filter(|_| !self.annotations.errors.statuses.is_empty()).cloned();
         self.limiter = limit::Limiter::of(&self.annotations.limits, gear.zone);
-        if rule.as_written().starts_with(redirect::CHALLENGES) {
+        if self.open {
             return self;
         }
         let external = self.annotations.external.clone();
@@ -289,7 +318,7 @@ impl RoutePlan {
 
     /// The plan that sends everything to another host.
     #[must_use]
-    pub fn moved(to: &Arc<str>) -> Self {
+    pub fn moved(to: &Arc<str>, status: u16) -> Self {
         Self {
             annotations: Annotations::default(),
             compat: true,
@@ -299,8 +328,11 @@ impl RoutePlan {
             body: None,
             https: redirect::Https::Either,
             rewrite: None,
-            moved: Some(Arc::clone(to)),
+            moved: Some((Arc::clone(to), status)),
             upstream: Vec::new(),
+            open: false,
+            hsts: false,
+            limited: [None; 2],
             pages: None,
             allow_loopback: false,
         }
@@ -308,8 +340,8 @@ impl RoutePlan {
 
     /// What becomes of a request for this route.
     pub fn judge(&self, asked: &Asked<'_>) -> Result<Verdict, Fault> {
-        if let Some(to) = &self.moved {
-            return Ok(redirect::to_host(to, asked));
+        if let Some((to, status)) = &self.moved {
+            return Ok(redirect::to_host(to, *status, asked));
         }
         if let Some(to) = redirect::app_root(self.annotations.app_root.as_deref(), asked) {
             return Ok(to);
@@ -346,7 +378,11 @@ impl RoutePlan {
     pub fn count(&self, client: Option<IpAddr>, now: u64) -> Result<Option<Slot>, Fault> {
         let (Some(limiter), Some(client)) = (&self.limiter, client) else { return Ok(None) };
         let fault = if self.compat { Fault::Overloaded } else { Fault::TooMany };
-        limiter.admit(client, now).map_err(|_| fault)
+        limiter.admit(client, now).map_err(|too_many| {
+            let [often, at_once] = self.limited;
+            let status = if too_many == limit::TooMany::Often { often } else { at_once };
+            status.map_or(fault, Fault::Limited)
+        })
     }
 
     /// What is answered before anything else is looked at (`return` in a server snippet).
@@ -389,6 +425,12 @@ impl RoutePlan {
             (false, _, true) => Ok(Admission::Granted),
             (_, _, false) => Err(Fault::Forbidden),
         }
+    }
+
+    /// Whether browsers are told to come over TLS (`hsts`).
+    #[must_use]
+    pub const fn hsts(&self) -> bool {
+        self.hsts
     }
 
     /// Whether endpoints are not to see the password.

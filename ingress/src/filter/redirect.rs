@@ -4,9 +4,6 @@ use config::annotation::{Redirect, RedirectTo, SslRedirect};
 
 use super::{Asked, Verdict};
 
-/// Rules below this path answer an ACME authority, which asks over HTTP (RFC 8555 §8.3).
-pub(super) const CHALLENGES: &str = "/.well-known/acme-challenge";
-
 /// Which schemes a route is served over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Https {
@@ -16,26 +13,25 @@ pub(super) enum Https {
     Only {
         /// Whether one trailing slash is lost on the way, as in ingress-nginx.
         strip_slash: bool,
+        /// The status of the redirect.
+        status: u16,
     },
 }
 
 impl Https {
-    pub(super) fn of(ssl: &SslRedirect, compat: bool, has_tls: bool, rule: &str) -> Self {
+    pub(super) fn of(ssl: &SslRedirect, compat: bool, has_tls: bool, status: u16) -> Self {
         let wanted = ssl.force || (has_tls && ssl.redirect.unwrap_or(compat));
-        if wanted && !rule.starts_with(CHALLENGES) {
-            return Self::Only { strip_slash: compat && !ssl.preserve_trailing_slash };
-        }
-        Self::Either
+        if wanted { Self::Only { strip_slash: compat && !ssl.preserve_trailing_slash, status } } else { Self::Either }
     }
 
     pub(super) fn redirect(self, asked: &Asked<'_>) -> Option<Verdict> {
-        let Self::Only { strip_slash } = self else { return None };
+        let Self::Only { strip_slash, status } = self else { return None };
         if asked.tls {
             return None;
         }
         let target = target(asked);
         let target = target.strip_suffix('/').filter(|_| strip_slash).unwrap_or(target);
-        Some(Verdict::Redirect(308, format!("https://{}{target}", asked.host)))
+        Some(Verdict::Redirect(status, format!("https://{}{target}", asked.host)))
     }
 }
 
@@ -55,11 +51,11 @@ pub(super) fn every(redirect: &Redirect, asked: &Asked<'_>) -> Verdict {
     Verdict::Redirect(redirect.status, to)
 }
 
-/// To another host (308), one trailing slash lost on the way, as in ingress-nginx.
-pub(super) fn to_host(host: &str, asked: &Asked<'_>) -> Verdict {
+/// To another host, one trailing slash lost on the way, as in ingress-nginx.
+pub(super) fn to_host(host: &str, status: u16, asked: &Asked<'_>) -> Verdict {
     let scheme = if asked.tls { "https" } else { "http" };
     let target = target(asked);
-    Verdict::Redirect(308, format!("{scheme}://{host}{}", target.strip_suffix('/').unwrap_or(target)))
+    Verdict::Redirect(status, format!("{scheme}://{host}{}", target.strip_suffix('/').unwrap_or(target)))
 }
 
 /// Path and query as the client wrote them; `/` for `OPTIONS *`.

@@ -57,7 +57,9 @@ fn judged(plan: &RoutePlan, line: &str, fields: &[(&'static str, &str)]) -> Resu
 fn who_asks_for_nothing_pays_nothing() {
     for (pairs, compat, tls, path, is_some) in [
         (&[][..], false, true, "/", false),
-        (&[("proxy-body-size", "0"), ("ssl-redirect", "false"), ("enable-cors", "false")], true, true, "/", false),
+        (&[("proxy-body-size", "0"), ("ssl-redirect", "false"), ("enable-cors", "false")], true, false, "/", false),
+        // Browsers are told to come over TLS.
+        (&[("proxy-body-size", "0"), ("ssl-redirect", "false")], true, true, "/", true),
         (&[("server-alias", "b.example")], false, true, "/", false),
         (&[], true, false, "/", true),
         (&[("ssl-redirect", "true")], false, false, "/", false),

@@ -6,8 +6,10 @@
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
+
+use config::global::LogRules;
 
 use crate::access::{AccessLog, Entry};
 use crate::metrics::IngressMetrics;
@@ -54,6 +56,15 @@ fn write(batches: &Receiver<Vec<u8>>) {
     let _ = std::io::stdout().lock().flush();
 }
 
+/// What this machine is called.
+pub(super) fn node() -> &'static str {
+    static NODE: LazyLock<String> = LazyLock::new(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.trim().to_owned()
+    });
+    &NODE
+}
+
 /// The access log of one worker.
 pub(super) struct Log {
     format: AccessLog,
@@ -69,16 +80,16 @@ struct Lines {
 }
 
 impl Log {
-    /// Whether entries are wanted at all.
-    pub(super) fn is_on(&self) -> bool {
-        self.format != AccessLog::Off
+    /// Whether a request is to be told of.
+    pub(super) fn wants(&self, rules: &LogRules, target: &str) -> bool {
+        self.format.wants(rules, target)
     }
 
     /// Adds the line of one request.
-    pub(super) fn write(self: &Arc<Self>, entry: &Entry<'_>) {
+    pub(super) fn write(self: &Arc<Self>, rules: &LogRules, entry: &Entry<'_>) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = lines.bytes.is_empty();
-        self.format.write(entry, &mut lines.bytes);
+        self.format.write(rules, entry, &mut lines.bytes);
         lines.count += 1;
         if lines.bytes.len() >= BATCH {
             self.hand_over(&mut lines);
@@ -132,7 +143,20 @@ mod tests {
             ingress: None,
             service: None,
             attempts: &[],
+            peer: None,
+            user: None,
+            port: 80,
+            tls: None,
+            rule: None,
+            node: "",
+            fields: nothing(),
+            sent: None,
         }
+    }
+
+    fn nothing() -> &'static http::HeaderMap {
+        static NOTHING: LazyLock<http::HeaderMap> = LazyLock::new(http::HeaderMap::new);
+        &NOTHING
     }
 
     fn log(queue: SyncSender<Vec<u8>>) -> Arc<Log> {
@@ -144,8 +168,8 @@ mod tests {
     async fn lines_are_handed_over_together_a_moment_later() {
         let (queue, batches) = sync_channel(1);
         let log = log(queue);
-        log.write(&entry("/1"));
-        log.write(&entry("/2"));
+        log.write(&LogRules::default(), &entry("/1"));
+        log.write(&LogRules::default(), &entry("/2"));
         assert!(batches.try_recv().is_err());
         tokio::time::sleep(DELAY * 2).await;
         let batch = String::from_utf8(batches.try_recv().unwrap()).unwrap();
@@ -158,7 +182,7 @@ mod tests {
         let (queue, batches) = sync_channel(1);
         let log = log(queue);
         for _ in 0..3 {
-            log.write(&entry("/"));
+            log.write(&LogRules::default(), &entry("/"));
             log.flush();
         }
         assert_eq!((batches.try_iter().count(), log.metrics.log_dropped.get()), (1, 2));

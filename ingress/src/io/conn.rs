@@ -56,6 +56,11 @@ impl Conn {
         self.wire().open_tunnel();
     }
 
+    /// Requests so far on this connection.
+    pub(super) fn served(&self) -> usize {
+        self.wire().served()
+    }
+
     /// What the client did wrong while sending a body.
     pub(super) fn fault(&self) -> Option<BodyFault> {
         self.wire().fault()
@@ -133,7 +138,7 @@ impl GetTimingDigest for Conn {
 
 impl GetProxyDigest for Conn {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.wire().visitor().cloned()
+        self.wire().luggage().cloned()
     }
 }
 

@@ -8,19 +8,23 @@ use config::snapshot::Snapshot;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::access_writer::Writer;
-use super::listen::Listener;
-use super::proxy::Gateway;
+use super::listen::{Listener, Scheme};
+use super::proxy::{Gateway, POOL};
 use super::resolve::Names;
+use super::streams::{self, Keeper};
+use super::tls::Door;
 use super::worker::{Seat, Worker};
 use super::{IngressError, IngressOptions, IngressPorts, Timeouts, tls};
 use crate::certs::{Certificate, generate_default};
 use crate::compile::{CompileOptions, Compiled, compile};
 use crate::resolve::Answers;
 use crate::routes::RouteTable;
+use crate::streams::Streams;
 
 /// Serves `ports.snapshots` on `listeners` until shutdown is asked for; returns after the drain.
 pub(super) async fn run(
@@ -44,7 +48,20 @@ pub(super) async fn run(
     let drain = CancellationToken::new();
     // Whatever ends this function also ends the workers.
     let _guard = drain.clone().drop_guard();
-    let hall = Hall { options: &options, timeouts: Arc::new(timeouts), table: &table, ports: &ports, writer: &writer };
+    let front = Arc::clone(compiled.table.front());
+    let door = Door::new(Arc::clone(&table), ports.challenges.clone(), &front.global.tls);
+    let tls = Arc::new(door.map_err(IngressError::Tls)?);
+    let streams = watch::Sender::new(Arc::clone(&compiled.streams));
+    let hall = Hall {
+        options: &options,
+        timeouts: Arc::new(timeouts),
+        table: &table,
+        tls: &tls,
+        pool: front.global.upstream_pool.unwrap_or(POOL),
+        streams: &streams,
+        ports: &ports,
+        writer: &writer,
+    };
     let (workers, accepting) = hall.open(listeners, &drain)?;
     for (worker, accepts) in accepting.into_iter().enumerate() {
         accepts.await.map_err(|_| IngressError::WorkerLost { worker })?;
@@ -52,7 +69,7 @@ pub(super) async fn run(
     publish(&ports, &compiled);
     let ready = std::mem::replace(&mut ports.ready, oneshot::channel().0);
     let _ = ready.send(());
-    let state = State { snapshot: first, compiled, names };
+    let state = State { snapshot: first, compiled, names, tls, streams };
     let result = steer(&recipe, &mut ports, &table, state, workers, &drain).await;
     tokio::task::spawn_blocking(move || writer.finish()).await.ok();
     result
@@ -63,6 +80,8 @@ struct State {
     snapshot: Arc<Snapshot>,
     compiled: Arc<Compiled>,
     names: Names,
+    tls: Arc<Door>,
+    streams: watch::Sender<Arc<Streams>>,
 }
 
 /// Swaps tables until shutdown, then waits for the workers.
@@ -108,8 +127,21 @@ impl State {
         self.names.set_wanted(&next.names);
         ports.metrics.expect(&next.routes.ingresses);
         table.store(Arc::clone(&next.table));
+        self.renew_tls(&next);
+        if !Arc::ptr_eq(&self.streams.borrow(), &next.streams) {
+            self.streams.send_replace(Arc::clone(&next.streams));
+        }
         publish(ports, &next);
         self.compiled = next;
+    }
+}
+
+impl State {
+    /// Speaks TLS with new clients as the settings say now.
+    fn renew_tls(&self, next: &Compiled) {
+        if let Err(error) = self.tls.renew(&next.table.front().global.tls) {
+            tracing::error!(%error, "TLS stays as it was, since it cannot be as the settings say");
+        }
     }
 }
 
@@ -179,7 +211,9 @@ fn publish(ports: &IngressPorts, compiled: &Arc<Compiled>) {
     let metrics = &ports.metrics;
     metrics.retain(&compiled.routes.ingresses);
     metrics.swaps.inc();
-    metrics.last_swap.set(Timestamp::now().as_second());
+    let now = Timestamp::now().as_second();
+    metrics.last_swap.set(now);
+    metrics.reloaded(compiled.report.generation, now, &compiled.certificates.to_vec());
     metrics.routes.set(i64::try_from(compiled.routes.len).unwrap_or(i64::MAX));
     tracing::info!(
         routes = compiled.routes.len,
@@ -194,6 +228,10 @@ struct Hall<'a> {
     options: &'a IngressOptions,
     timeouts: Arc<Timeouts>,
     table: &'a Arc<ArcSwap<RouteTable>>,
+    tls: &'a Arc<Door>,
+    /// Idle connections to endpoints that one worker keeps.
+    pool: usize,
+    streams: &'a watch::Sender<Arc<Streams>>,
     ports: &'a IngressPorts,
     writer: &'a Writer,
 }
@@ -205,8 +243,7 @@ impl Hall<'_> {
         listeners: Vec<Listener>,
         drain: &CancellationToken,
     ) -> Result<(Vec<Worker>, Vec<oneshot::Receiver<()>>), IngressError> {
-        let tls = tls::Door::new(Arc::clone(self.table), self.ports.challenges.clone()).map_err(IngressError::Tls)?;
-        let tls = Arc::new(tls);
+        let ips = streams::addresses(listeners.iter().filter(|it| it.scheme == Scheme::Http).map(|it| it.address));
         let mut seats: Vec<Vec<_>> = (0..self.options.workers).map(|_| Vec::new()).collect();
         for listener in listeners {
             for (seat, socket) in seats.iter_mut().zip(listener.sockets) {
@@ -226,10 +263,22 @@ impl Hall<'_> {
                 self.ports.challenges.clone(),
                 Arc::new(AtomicBool::new(false)),
             );
+            let keeper = Keeper {
+                worker: index,
+                ips: ips.clone(),
+                streams: self.streams.subscribe(),
+                table: Arc::clone(self.table),
+                timeouts: Arc::clone(&self.timeouts),
+                metrics: Arc::clone(&self.ports.metrics),
+                epoch: Instant::now(),
+            };
             let seat = Seat {
+                streams: keeper,
                 index,
                 sockets,
-                tls: Arc::clone(&tls),
+                tls: Arc::clone(self.tls),
+                table: Arc::clone(self.table),
+                pool: self.pool,
                 gateway,
                 log,
                 metrics: Arc::clone(&self.ports.metrics),

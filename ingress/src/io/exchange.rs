@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use config::annotation::Method;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, LOCATION, REFERER,
-    RETRY_AFTER, SET_COOKIE, TE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, REFERER,
+    RETRY_AFTER, SERVER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
@@ -18,13 +18,14 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use super::access_writer::Log;
+use super::access_writer::{self, Log};
 use super::auth::Asker;
 use super::dial::Dial;
+use super::encode::{self, Encoder};
 use super::guard::Verified;
 use super::proxy::{LocalRoute, Shared, conn};
 use super::upstream::Attempts;
-use super::wire::BodyFault;
+use super::wire::{BodyFault, Luggage};
 use crate::access::Entry as LogEntry;
 use crate::answer::Fault;
 use crate::balance::cookie::Held;
@@ -36,9 +37,12 @@ use crate::filter::{
     Admission, AnswerChange, Credentials, Decision, External, Guards, Opinion, Password, Prepared, RoutePlan, Slot,
     Twin, Verdict, X_FORWARDED_PREFIX, is_common, rewrites,
 };
-use crate::headers;
+use crate::front::Front;
+use crate::met::{Connection, Met};
+use crate::metrics::Record;
 use crate::upstream::Failure;
 use crate::way::{Arrived, Found, Way};
+use crate::{compress, headers};
 
 /// The status in the log of a request whose client left before the answer; nginx's number.
 pub(super) const CLIENT_GONE: u16 = 499;
@@ -66,6 +70,12 @@ pub(super) enum Entry {
 #[derive(Debug)]
 pub(super) struct Exchange {
     shared: Arc<Shared>,
+    /// How clients are met.
+    pub(super) front: Arc<Front>,
+    /// Who the client is.
+    met: Met,
+    /// Compresses the answer.
+    encoder: Option<Encoder>,
     started: Instant,
     route: Option<Arc<LocalRoute>>,
     /// The authority as the client wrote it.
@@ -105,9 +115,12 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, front: Arc<Front>) -> Self {
         Self {
             shared,
+            front,
+            met: Met::default(),
+            encoder: None,
             started: Instant::now(),
             route: None,
             host: String::new(),
@@ -131,6 +144,25 @@ impl Exchange {
         }
     }
 
+    /// Finds out who asks; comes before anything else.
+    pub(super) fn meet(&mut self, session: &Session) {
+        let proxied = luggage(session).and_then(|known| known.proxied);
+        let connection = Connection {
+            peer: client_of(session),
+            direct: proxied.map(|proxied| proxied.direct.ip()),
+            tls: is_tls(session),
+            port: session.server_addr().and_then(PeerAddr::as_inet).map_or(0, SocketAddr::port),
+        };
+        self.met = Met::new(&self.front, &session.req_header().headers, &connection);
+    }
+
+    /// Whether the connection ends with this request, as the settings say (`keep-alive`, `keep-alive-requests`).
+    pub(super) fn is_last(&self, session: &Session) -> bool {
+        let rules = &self.front.global.client;
+        let is_spent = |most| conn(session).is_some_and(|conn| conn.served() >= most);
+        rules.idle.is_some_and(|idle| idle.is_zero()) || rules.requests.is_some_and(is_spent)
+    }
+
     /// Finds out where the request is to go, or why it goes nowhere.
     pub(super) fn accept(
         &mut self,
@@ -138,13 +170,21 @@ impl Exchange {
         find: impl FnOnce(&str, &str) -> Found<Arc<LocalRoute>>,
     ) -> Result<Verdict, Fault> {
         let request = session.req_header();
-        self.request_id = headers::request_id(&request.headers, fastrand::u128(..));
+        if self.front.global.trust.own_ids != Some(false) || request.headers.contains_key(headers::X_REQUEST_ID) {
+            self.request_id = headers::request_id(&request.headers, fastrand::u128(..));
+        }
+        if self.front.blocks(self.met.client, &request.headers) {
+            return Err(Fault::Forbidden);
+        }
+        let shown = self.met.host.take();
         let arrived = Arrived {
             request,
             target: request.raw_path(),
             request_id: &self.request_id,
             tls: is_tls(session),
-            client: client_of(session),
+            https: self.met.https,
+            shown: shown.as_deref(),
+            client: self.met.client,
             visitor: visitor(session),
         };
         let (way, verdict) = Way::take(&arrived, find);
@@ -161,7 +201,7 @@ impl Exchange {
     /// Lets in who may come; `now` is in milliseconds. A client that is not known may be sent to a page to sign in.
     pub(super) async fn enter(&mut self, session: &Session, asking: Asking<'_>, now: u64) -> Result<Entry, Fault> {
         let Some(plan) = self.route.as_ref().and_then(|local| local.route.plan.clone()) else { return Ok(Entry::In) };
-        let client = client_of(session);
+        let client = self.met.client;
         self.slot = plan.count(client, now)?;
         let admitted = self.prepared.as_ref().is_none_or(|prepared| prepared.admitted);
         let Admission::Ask(guards) = plan.admit(client, admitted)? else { return Ok(Entry::In) };
@@ -266,7 +306,13 @@ impl Exchange {
 
     /// Sets the fields of an answer that annotations ask for.
     pub(super) fn decorate(&self, session: &Session, answer: &mut ResponseHeader) -> Result<()> {
+        if self.front.global.answers.tokens {
+            answer.insert_header(SERVER, "ferrogate")?;
+        }
         let Some(plan) = self.plan() else { return Ok(()) };
+        if plan.hsts() && is_tls(session) {
+            answer.insert_header(STRICT_TRANSPORT_SECURITY, self.front.hsts.clone())?;
+        }
         self.apply_changes(plan, answer)?;
         let Some(fields) = plan.answer_fields(&session.req_header().headers) else { return Ok(()) };
         for name in fields.remove {
@@ -362,7 +408,7 @@ impl Exchange {
                 cookie.tie(*self.held.get_or_insert_with(read))
             }
             (None, Some(hash)) => {
-                let facts = Facts { request, host: &self.host, tls: is_tls(session), client: client_of(session) };
+                let facts = Facts { request, host: &self.host, tls: self.met.https, client: self.met.client };
                 key::of(&hash.key, &facts).map_or(Tie::Free, |key| Tie::Key { key, among: hash.subset })
             }
             (None, None) => Tie::Free,
@@ -379,7 +425,7 @@ impl Exchange {
         let (Some(cookie), Some(endpoint)) = (&route.upstream.cookie, endpoint) else { return Ok(()) };
         let Some(key) = cookie.renewed(held, &route.endpoints, endpoint) else { return Ok(()) };
         let client = &session.req_header().headers;
-        let value = cookie.set(key, route.endpoints.key(), client, is_tls(session), Timestamp::now());
+        let value = cookie.set(key, route.endpoints.key(), client, self.met.https, Timestamp::now());
         answer.append_header(SET_COOKIE, value).map(|_| ())
     }
 
@@ -424,17 +470,20 @@ impl Exchange {
         // gRPC servers look for it (gRPC over HTTP/2, "Requests").
         let wants_trailers = self.destination().is_ok_and(|(_, dial)| dial.is_h2())
             && request.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-        let tls = is_tls(session);
-        let port = session.server_addr().and_then(PeerAddr::as_inet).map_or(0, SocketAddr::port);
+        let (met, trust) = (&self.met, &self.front.global.trust);
+        let target = session.req_header().uri.path_and_query();
         let plan = headers::Plan::new(
             &request.headers,
             &headers::Arrival {
-                client: client_of(session).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-                tls,
-                port,
+                client: met.client.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+                tls: met.https,
+                port: met.port,
                 authority: &self.host,
                 request_id: &self.request_id,
                 websocket: self.asked_upgrade,
+                hop: met.peer.filter(|_| trust.full && met.is_trusted),
+                original_uri: target.map(PathAndQuery::as_str).filter(|_| trust.original_uri),
+                underscores: self.front.global.client.underscores,
             },
         );
         for name in &plan.remove {
@@ -482,6 +531,36 @@ impl Exchange {
         request.insert_header("X-Ingress-Name", &*route.ingress.name)?;
         request.insert_header("X-Service-Name", &*route.service().name)?;
         request.insert_header("X-Service-Port", route.port().to_string())
+    }
+
+    /// Compresses an answer of an endpoint, if the settings say so and the client takes it.
+    pub(super) fn encode(&mut self, session: &Session, answer: &mut ResponseHeader) -> Result<()> {
+        let (rules, asked) = (&self.front.global.compression, session.req_header());
+        let status = answer.status.as_u16();
+        match compress::plan(rules, &asked.method, asked.version, &asked.headers, status, &answer.headers) {
+            compress::Plan::Leave => Ok(()),
+            compress::Plan::Vary => encode::vary(answer),
+            compress::Plan::Encode(codec) => {
+                let Ok(encoder) = Encoder::new(codec) else { return encode::vary(answer) };
+                encode::announce(answer, codec.coding)?;
+                self.encoder = Some(encoder);
+                Ok(())
+            }
+        }
+    }
+
+    /// Compresses a piece of the answer's body.
+    pub(super) fn encode_body(&mut self, body: &mut Option<Bytes>, is_last: bool) -> Result<()> {
+        let Some(encoder) = &mut self.encoder else { return Ok(()) };
+        let broken = |_| Error::new(ErrorType::InternalError);
+        let piece = body.take().filter(|piece| !piece.is_empty());
+        let mut out = piece.map_or_else(|| Ok(Bytes::new()), |piece| encoder.push(&piece)).map_err(broken)?;
+        if is_last && let Some(encoder) = self.encoder.take() {
+            let rest = encoder.finish().map_err(broken)?;
+            out = if out.is_empty() { rest } else { [out, rest].concat().into() };
+        }
+        *body = Some(out).filter(|out| !out.is_empty());
+        Ok(())
     }
 
     /// Lets an upgrade through that was asked for; any other 101 is a fault of the endpoint.
@@ -555,33 +634,54 @@ impl Exchange {
         let status = begun.map_or(self.status, |status| status.as_u16());
         let duration = self.started.elapsed();
         let recorder = self.route.as_ref().map_or(&self.shared.nobody, |local| &local.recorder);
-        recorder.record(session.req_header().method.as_str(), status, duration.as_secs_f64());
-        if !log.is_on() || self.plan().is_some_and(RoutePlan::is_unlogged) {
+        recorder.record(&Record {
+            method: session.req_header().method.as_str(),
+            status,
+            seconds: duration.as_secs_f64(),
+            received: (head_len(session) + session.body_bytes_read()) as u64,
+            sent: session.body_bytes_sent() as u64,
+        });
+        let rules = &self.front.global.log;
+        let target = String::from_utf8_lossy(session.req_header().raw_path());
+        if !log.wants(rules, &target) || self.plan().is_some_and(RoutePlan::is_unlogged) {
             return;
         }
         self.attempts.end(session.upstream_body_bytes_received() as u64);
         let request = session.req_header();
         let text = |name| request.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let route = self.route.as_deref().map(|local| &*local.route);
-        log.write(&LogEntry {
-            time: Timestamp::now(),
-            client: client_of(session),
-            method: request.method.as_str(),
-            target: &String::from_utf8_lossy(request.raw_path()),
-            protocol: if session.is_http2() { "HTTP/2.0" } else { "HTTP/1.1" },
-            scheme: if is_tls(session) { "https" } else { "http" },
-            host: &self.host,
-            status,
-            bytes_sent: session.body_bytes_sent() as u64,
-            bytes_received: (head_len(session) + session.body_bytes_read()) as u64,
-            duration,
-            referer: text(REFERER),
-            user_agent: text(USER_AGENT),
-            request_id: &self.request_id,
-            ingress: route.map(|route| (&*route.ingress.namespace, &*route.ingress.name)),
-            service: route.map(|route| (&*route.service().name, route.port() as &dyn std::fmt::Display)),
-            attempts: self.attempts.done(),
-        });
+        let who = Credentials::of(&request.headers);
+        let tls = session.digest().and_then(|digest| digest.ssl_digest.as_deref());
+        log.write(
+            rules,
+            &LogEntry {
+                time: Timestamp::now(),
+                client: self.met.client,
+                method: request.method.as_str(),
+                target: &target,
+                protocol: if session.is_http2() { "HTTP/2.0" } else { "HTTP/1.1" },
+                scheme: if self.met.https { "https" } else { "http" },
+                host: &self.host,
+                status,
+                bytes_sent: session.body_bytes_sent() as u64,
+                bytes_received: (head_len(session) + session.body_bytes_read()) as u64,
+                duration,
+                referer: text(REFERER),
+                user_agent: text(USER_AGENT),
+                request_id: &self.request_id,
+                ingress: route.map(|route| (&*route.ingress.namespace, &*route.ingress.name)),
+                service: route.map(|route| (&*route.service().name, route.port() as &dyn std::fmt::Display)),
+                attempts: self.attempts.done(),
+                peer: self.met.direct,
+                user: who.as_ref().map(|who| &*who.user),
+                port: self.met.port,
+                tls: tls.map(|tls| (&*tls.version, &*tls.cipher)),
+                rule: route.map(|route| route.path.as_written()),
+                node: access_writer::node(),
+                fields: &request.headers,
+                sent: session.response_written().map(|answer| &answer.headers),
+            },
+        );
     }
 }
 
@@ -606,6 +706,11 @@ pub(super) fn is_tls(session: &Session) -> bool {
 
 /// Who the client is by its certificate, where it was asked for one.
 fn visitor(session: &Session) -> Option<&Visitor> {
+    luggage(session)?.visitor.as_ref()
+}
+
+/// What is known of the client beside its connection.
+fn luggage(session: &Session) -> Option<&Luggage> {
     session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
 }
 

@@ -57,7 +57,8 @@ pub(super) async fn serve(site: &Site, mut wire: Box<Wire>) {
     let alarm = sleep(site.timeouts.idle);
     tokio::pin!(alarm);
     loop {
-        let admitted = match next(site, &mut wire, alarm.as_mut(), &mut shutdown).await {
+        let rules = Rules::of(site);
+        let admitted = match next(&rules, &mut wire, alarm.as_mut(), &mut shutdown).await {
             Next::Request(admitted) => admitted,
             Next::Refused(fault, reason) => return refuse(site, wire, fault, &reason).await,
             Next::None => return wire.close(FAREWELL).await,
@@ -76,6 +77,37 @@ pub(super) async fn serve(site: &Site, mut wire: Box<Wire>) {
     }
 }
 
+/// What is asked of the next request on a connection.
+struct Rules {
+    /// For the whole head, from its first byte.
+    head: Duration,
+    /// For its first byte.
+    idle: Duration,
+    /// The same while connections are drained.
+    drain_idle: Duration,
+    limits: Limits,
+}
+
+impl Rules {
+    /// As the settings say now.
+    fn of(site: &Site) -> Self {
+        let (front, usual) = (site.front(), &site.timeouts);
+        let client = &front.global.client;
+        Self {
+            head: client.head.unwrap_or(usual.head),
+            // No time at all stands for one request a connection, and that one has to come.
+            idle: client.idle.filter(|idle| !idle.is_zero()).unwrap_or(usual.idle),
+            drain_idle: usual.drain_idle,
+            limits: front.limits,
+        }
+    }
+
+    /// How long an idle connection may stay.
+    fn idle_time(&self, is_draining: bool) -> Duration {
+        if is_draining { self.idle.min(self.drain_idle) } else { self.idle }
+    }
+}
+
 /// Lets Pingora answer one request; whether the connection may be used for another.
 async fn exchange(site: &Site, home: &Arc<Home>, wire: Box<Wire>, head: BytesMut) -> bool {
     let mut session = ServerSession::new_http1(Box::new(home.lend(wire)));
@@ -84,13 +116,17 @@ async fn exchange(site: &Site, home: &Arc<Home>, wire: Box<Wire>, head: BytesMut
 }
 
 /// Waits for a complete head and shows it to the gate.
-async fn next(site: &Site, wire: &mut Wire, mut alarm: Pin<&mut Sleep>, shutdown: &mut watch::Receiver<bool>) -> Next {
-    let timeouts = &site.timeouts;
+async fn next(
+    rules: &Rules,
+    wire: &mut Wire,
+    mut alarm: Pin<&mut Sleep>,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Next {
     let mut is_draining = *shutdown.borrow_and_update();
     let mut has_begun = !wire.pending().is_empty();
-    let patience = if has_begun { timeouts.head } else { idle_time(timeouts.idle, timeouts.drain_idle, is_draining) };
+    let patience = if has_begun { rules.head } else { rules.idle_time(is_draining) };
     alarm.as_mut().reset(Instant::now() + patience);
-    let (mut scanner, limits) = (Scanner::default(), Limits::default());
+    let (mut scanner, limits) = (Scanner::default(), rules.limits);
     let mut has_skipped = false;
     loop {
         if !has_skipped && wire.pending().starts_with(EMPTY_LINE) {
@@ -99,8 +135,7 @@ async fn next(site: &Site, wire: &mut Wire, mut alarm: Pin<&mut Sleep>, shutdown
             scanner = Scanner::default();
             has_begun = !wire.pending().is_empty();
             if !has_begun {
-                let patience = idle_time(timeouts.idle, timeouts.drain_idle, is_draining);
-                alarm.as_mut().reset(Instant::now() + patience);
+                alarm.as_mut().reset(Instant::now() + rules.idle_time(is_draining));
             }
         }
         match scanner.scan(wire.pending(), &limits) {
@@ -117,7 +152,7 @@ async fn next(site: &Site, wire: &mut Wire, mut alarm: Pin<&mut Sleep>, shutdown
                 // An error says that the worker is gone, which ends this as well.
                 is_draining = true;
                 if !has_begun && changed.is_ok() {
-                    alarm.as_mut().reset(Instant::now() + timeouts.drain_idle);
+                    alarm.as_mut().reset(Instant::now() + rules.drain_idle);
                 }
                 continue;
             }
@@ -127,14 +162,9 @@ async fn next(site: &Site, wire: &mut Wire, mut alarm: Pin<&mut Sleep>, shutdown
         }
         if !has_begun {
             has_begun = true;
-            alarm.as_mut().reset(Instant::now() + timeouts.head);
+            alarm.as_mut().reset(Instant::now() + rules.head);
         }
     }
-}
-
-/// How long an idle connection may stay.
-fn idle_time(idle: Duration, drain: Duration, is_draining: bool) -> Duration {
-    if is_draining { idle.min(drain) } else { idle }
 }
 
 /// Shows a complete head to the gate.

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::streams::Carrier;
+
 /// As many connections as the kernel lets wait for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
@@ -109,6 +111,23 @@ fn bind(scheme: Scheme, asked: SocketAddr, workers: usize) -> Result<Listener, L
         socket.listen(BACKLOG).map_err(explain)?;
     }
     Ok(Listener { scheme, address, sockets })
+}
+
+/// A socket for a port that is not for HTTP.
+pub(super) fn stream_socket(carrier: Carrier, address: SocketAddr) -> io::Result<Socket> {
+    if carrier == Carrier::Tcp {
+        let socket = bind_socket(address)?;
+        socket.listen(BACKLOG)?;
+        return Ok(socket);
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn bind_socket(address: SocketAddr) -> io::Result<Socket> {

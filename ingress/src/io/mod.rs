@@ -21,16 +21,19 @@ mod conn;
 mod control;
 mod dial;
 mod drain;
+mod encode;
 mod exchange;
 mod gate_loop;
 mod guard;
 mod listen;
 mod message;
 mod pace;
+mod proxied;
 mod proxy;
 mod relay;
 mod resolve;
 mod response;
+mod streams;
 mod tapped;
 mod tls;
 mod transport;
@@ -120,6 +123,10 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// For the next byte in either direction of an upgraded connection.
     pub tunnel: Duration,
+    /// How long a TCP stream may be silent in both directions.
+    pub stream: Duration,
+    /// How long a UDP session may be.
+    pub datagram: Duration,
     /// How long after the start of a drain an idle connection may still send a request, which is then answered with
     /// `Connection: close`; shortens the race between our close and the client's next request.
     pub drain_idle: Duration,
@@ -143,6 +150,8 @@ impl Default for Timeouts {
             upstream: Duration::from_mins(1),
             upstream_idle: Duration::from_mins(1),
             tunnel: Duration::from_hours(1),
+            stream: Duration::from_mins(10),
+            datagram: Duration::from_mins(1),
             drain_idle: Duration::from_millis(500),
         }
     }

@@ -39,22 +39,25 @@ use super::{Timeouts, challenge, exchange, response, upstream};
 use crate::answer::Fault;
 use crate::endpoints::Harm;
 use crate::filter::Verdict;
+use crate::front::Front;
+use crate::host::HostMatch;
+use crate::metrics::compat::RouteLabels;
 use crate::metrics::{IngressMetrics, Recorder};
 use crate::routes::{Route, RouteTable};
 use crate::upstream::Failure;
 use crate::way::{Found, Leads};
 
 /// Idle connections to endpoints that one worker keeps (ingress-nginx: `upstream-keepalive-connections`).
-const POOL: usize = 320;
+pub(super) const POOL: usize = 320;
 /// A bound that nobody meets: how often a request is tried is for its route to say.
 const MAX_TRIES: usize = 64;
 
 /// A worker's proxy around its gateway.
-pub(super) fn http_proxy(gateway: Gateway, timeouts: &Timeouts) -> HttpProxy<Gateway> {
+pub(super) fn http_proxy(gateway: Gateway, timeouts: &Timeouts, pool: usize) -> HttpProxy<Gateway> {
     let conf = ServerConf {
         threads: 1,
         max_retries: MAX_TRIES,
-        upstream_keepalive_pool_size: POOL,
+        upstream_keepalive_pool_size: pool,
         // Whom to trust is for each route to say. Without this, every worker would read the system's CA certificates,
         // and a machine that has none would not start.
         ca_file: Some("/dev/null".to_owned()),
@@ -130,6 +133,20 @@ struct RouteCache {
     used: HashMap<usize, Arc<LocalRoute>>,
     /// Those of the tables before that nobody has asked for since.
     before: HashMap<usize, Arc<LocalRoute>>,
+    /// How clients are met; this worker's own, so that counting references stays on its core.
+    front: Arc<Front>,
+}
+
+impl RouteCache {
+    /// Takes note of the table in force.
+    fn refresh(&mut self) {
+        let table = self.table.load();
+        if !Arc::ptr_eq(table, &self.of) {
+            self.of = Arc::clone(table);
+            self.front = Arc::new(Front::clone(table.front()));
+            self.before = std::mem::take(&mut self.used);
+        }
+    }
 }
 
 impl Gateway {
@@ -143,8 +160,9 @@ impl Gateway {
         draining: Arc<AtomicBool>,
     ) -> Self {
         let of = table.load_full();
-        let routes =
-            Mutex::new(RouteCache { table: Cache::new(table), of, used: HashMap::new(), before: HashMap::new() });
+        let front = Arc::new(Front::clone(of.front()));
+        let (used, before) = (HashMap::new(), HashMap::new());
+        let routes = Mutex::new(RouteCache { table: Cache::new(table), of, used, before, front });
         let nobody = metrics.recorder(None);
         let shared = Arc::new(Shared { metrics, timeouts, nobody });
         let (verified, asker, epoch) = (Verified::new(), Arc::new(Asker::new()), Instant::now());
@@ -180,25 +198,28 @@ impl Gateway {
     /// Finds what is there for a request; loads the table once.
     fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Found<Arc<LocalRoute>> {
         let mut cache = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let RouteCache { table, of, used, before } = &mut *cache;
-        let table = table.load();
-        if !Arc::ptr_eq(table, of) {
-            *of = Arc::clone(table);
-            *before = std::mem::take(used);
-        }
-        let Some(host) = table.host(host) else { return Found::default() };
+        cache.refresh();
+        let RouteCache { of, used, before, .. } = &mut *cache;
+        let Some(host) = of.host(host) else { return Found::default() };
         let client = host.entrance().client.clone();
         let Some(route) = host.find(path) else { return Found { client, route: None } };
         let route = route.or_canary(headers, || fastrand::u64(..));
         // What is kept keeps its route, so nothing else has come to be at this place.
         let key = Arc::as_ptr(route) as usize;
         let fresh = || {
-            let recorder = self.shared.metrics.recorder(Some(&route.ingress));
+            let recorder = self.shared.metrics.recorder(Some((&route.ingress, labels(route))));
             let pages = route.plan.as_ref().and_then(|plan| plan.pages()).map(|pages| Dial::plain(pages));
             Arc::new(LocalRoute { route: Arc::clone(route), recorder, dial: Dial::of(route), pages })
         };
         let local = used.entry(key).or_insert_with(|| before.remove(&key).unwrap_or_else(fresh));
         Found { client, route: Some(Arc::clone(local)) }
+    }
+
+    /// How clients are met now.
+    fn front(&self) -> Arc<Front> {
+        let mut cache = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.refresh();
+        Arc::clone(&cache.front)
     }
 
     /// Answers by ourselves. The connection lives on if the request is complete.
@@ -222,7 +243,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::new(Arc::clone(&self.shared))
+        Exchange::new(Arc::clone(&self.shared), self.front())
     }
 
     /// None: bodies pass as they are.
@@ -230,7 +251,11 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let timeouts = &self.shared.timeouts;
-        session.set_read_timeout(Some(timeouts.body));
+        exchange.meet(session);
+        session.set_read_timeout(Some(exchange.front.global.client.body.unwrap_or(timeouts.body)));
+        if exchange.is_last(session) {
+            session.set_keepalive(None);
+        }
         session.set_write_timeout(Some(timeouts.send));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
         if let Some(authorization) = challenge::asked(session, &self.challenges) {
@@ -281,7 +306,11 @@ impl ProxyHttp for Gateway {
             return Err(exchange::status_error(503));
         };
         let asked = route.route.plan.as_ref().map(|plan| plan.timeouts());
-        Ok(exchange.destination()?.1.peer(addr, session.is_upgrade_req(), &self.shared.timeouts, asked))
+        let mut peer = exchange.destination()?.1.peer(addr, session.is_upgrade_req(), &self.shared.timeouts, asked);
+        if let Some(idle) = exchange.front.global.upstream_idle {
+            peer.options.idle_timeout = Some(idle);
+        }
+        Ok(peer)
     }
 
     async fn request_body_filter(
@@ -326,22 +355,24 @@ impl ProxyHttp for Gateway {
             }
             self.close_if_draining(session);
         }
-        response::clean(answer);
+        response::clean(answer, &exchange.front);
         if answer.status.is_informational() {
             return if status == 101 { exchange.tie(session, answer) } else { Ok(()) };
         }
         exchange.rewrite_answer(answer)?;
         exchange.tie(session, answer)?;
-        exchange.decorate(session, answer)
+        exchange.decorate(session, answer)?;
+        exchange.encode(session, answer)
     }
 
     fn response_body_filter(
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<Option<Duration>> {
+        exchange.encode_body(body, end_of_stream)?;
         Ok(exchange.pace(body.as_ref().map_or(0, Bytes::len)))
     }
 
@@ -437,6 +468,13 @@ impl ProxyHttp for Gateway {
     ) -> bool {
         true
     }
+}
+
+/// What series of requests for a route are about.
+fn labels(route: &Route) -> RouteLabels {
+    let host = if route.host == HostMatch::Any { "_".to_owned() } else { route.host.to_string() };
+    let (path, service) = (route.path.as_written().to_owned(), route.service().name.to_string());
+    RouteLabels { host, path, service }
 }
 
 /// The connection below an HTTP/1.1 request.

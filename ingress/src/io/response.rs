@@ -6,11 +6,13 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, SERVER, TE, TRANSFER_ENCODING, UPGRADE};
 use pingora_http::ResponseHeader;
 
+use crate::front::Front;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Removes what is not for the client; an accepted upgrade keeps the two fields that say so.
-pub(super) fn clean(header: &mut ResponseHeader) {
+pub(super) fn clean(header: &mut ResponseHeader, front: &Front) {
     let is_upgrade = header.status == http::StatusCode::SWITCHING_PROTOCOLS;
     if header.headers.contains_key(CONNECTION) {
         remove_nominated(header, is_upgrade);
@@ -25,7 +27,12 @@ pub(super) fn clean(header: &mut ResponseHeader) {
     header.remove_header(&PROXY_CONNECTION);
     header.remove_header(&TE);
     // As ingress-nginx: whose software answers is nobody's business.
-    header.remove_header(&SERVER);
+    if !front.global.answers.server {
+        header.remove_header(&SERVER);
+    }
+    for name in &front.hidden {
+        header.remove_header(name);
+    }
 }
 
 /// Removes the fields that `Connection` names, but for those that frame the body.
@@ -55,7 +62,7 @@ mod tests {
         for (name, value) in fields {
             header.append_header(*name, *value).unwrap();
         }
-        clean(&mut header);
+        clean(&mut header, &Front::default());
         let mut left: Vec<_> = header.headers.keys().map(ToString::to_string).collect();
         left.sort();
         left

@@ -30,6 +30,7 @@ use tokio_rustls::server::TlsStream;
 use super::MIN_BODY_RATE;
 use super::message::Message;
 use super::pace::Pace;
+use super::proxied::Proxied;
 use super::tapped::Tapped;
 use super::transport::Transport;
 use crate::client::Visitor;
@@ -63,8 +64,10 @@ pub(super) struct Wire {
     socket: Arc<SocketDigest>,
     fd: i32,
     tls: Option<Arc<SslDigest>>,
-    /// Who the client is by its certificate, where it was asked for one.
-    visitor: Option<Arc<ProxyDigest>>,
+    /// What Pingora hands on unread.
+    luggage: Option<Arc<ProxyDigest>>,
+    /// Requests so far, but for HTTP/2.
+    served: usize,
     limits: Limits,
     /// Read and not yet handed on.
     pending: BytesMut,
@@ -81,6 +84,15 @@ pub(super) struct Wire {
     out: Vec<u8>,
     /// Runs while the client does not take what is written.
     stalled: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is known of a client beside its connection.
+#[derive(Debug)]
+pub(super) struct Luggage {
+    /// Who it is by its certificate, where it was asked for one.
+    pub(super) visitor: Option<Visitor>,
+    /// Who opened the connection, if a PROXY header said whose it is.
+    pub(super) proxied: Option<Proxied>,
 }
 
 /// The deadlines that the connection itself keeps.
@@ -100,21 +112,13 @@ impl Wire {
     }
 
     /// Wraps a TLS connection after its handshake.
-    pub(super) fn tls(
-        stream: TlsStream<Tapped>,
-        visitor: Option<Visitor>,
-        peer: PeerAddr,
-        local: PeerAddr,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn tls(stream: TlsStream<Tapped>, peer: PeerAddr, local: PeerAddr, limits: Limits) -> Self {
         let (tapped, session) = stream.get_ref();
         let fd = std::os::fd::AsRawFd::as_raw_fd(tapped.tcp());
         let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
         let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
         let digest = Arc::new(SslDigest::new(cipher, version, None, None, Vec::new()));
-        let wire =
-            Self::new(Transport::Tls(Box::new(stream)), fd, Some(digest), socket_digest(fd, peer, local), limits);
-        Self { visitor: visitor.and_then(luggage), ..wire }
+        Self::new(Transport::Tls(Box::new(stream)), fd, Some(digest), socket_digest(fd, peer, local), limits)
     }
 
     fn new(
@@ -129,7 +133,8 @@ impl Wire {
             socket,
             fd,
             tls,
-            visitor: None,
+            luggage: None,
+            served: 0,
             limits,
             pending: BytesMut::new(),
             admitted: 0,
@@ -166,9 +171,19 @@ impl Wire {
         self.tls.as_ref()
     }
 
-    /// Who the client is by its certificate.
-    pub(super) const fn visitor(&self) -> Option<&Arc<ProxyDigest>> {
-        self.visitor.as_ref()
+    /// Remembers what is known of the client.
+    pub(super) fn set_luggage(&mut self, known: Luggage) {
+        self.luggage = luggage(known);
+    }
+
+    /// What is known of the client: a [`Luggage`].
+    pub(super) const fn luggage(&self) -> Option<&Arc<ProxyDigest>> {
+        self.luggage.as_ref()
+    }
+
+    /// Requests so far, but for HTTP/2.
+    pub(super) const fn served(&self) -> usize {
+        self.served
     }
 
     /// Whether it was handed on for HTTP/2.
@@ -195,6 +210,7 @@ impl Wire {
     /// there of the body is wrong already.
     pub(super) fn begin(&mut self, len: usize, body: Message) -> Result<BytesMut, BodyFault> {
         let head = self.pending.split_to(len);
+        self.served += 1;
         self.message = body;
         self.pace = Pace::default();
         self.admitted = self.message.admit(&self.pending)?;
@@ -417,10 +433,10 @@ impl Wire {
     }
 }
 
-/// Pingora hands on what a proxy in front may have said, and looks at none of it; so this carries the visitor.
-fn luggage(visitor: Visitor) -> Option<Arc<ProxyDigest>> {
+/// Pingora hands on what a proxy in front may have said, and looks at none of it; so this carries what we know.
+fn luggage(known: Luggage) -> Option<Arc<ProxyDigest>> {
     let nothing = ResponseHeader::build(200, Some(0)).ok()?;
-    Some(Arc::new(ProxyDigest::new(Box::new(nothing), Some(Box::new(visitor)))))
+    Some(Arc::new(ProxyDigest::new(Box::new(nothing), Some(Box::new(known)))))
 }
 
 /// What Pingora may ask about the socket, without a system call.

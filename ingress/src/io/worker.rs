@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use config::challenge::ALPN;
 use futures_util::future::join_all;
 use pingora_core::apps::{HttpServerApp, ServerApp};
@@ -24,12 +25,17 @@ use tokio_util::sync::CancellationToken;
 use super::access_writer::Log;
 use super::conn::Home;
 use super::listen::Scheme;
+use super::proxied::{self, HeaderError, Proxied};
 use super::proxy::{self, Gateway};
+use super::streams::Keeper;
 use super::tls::{Door, Opened};
-use super::wire::{Limits, Wire};
+use super::wire::{Limits, Luggage, Wire};
 use super::{Timeouts, drain, gate_loop, relay};
 use crate::endpoints::Endpoints;
+use crate::front::Front;
 use crate::metrics::IngressMetrics;
+use crate::proxy_protocol::Header;
+use crate::routes::RouteTable;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,7 +51,11 @@ pub(super) struct Seat {
     /// Its socket of each listener.
     pub(super) sockets: Vec<(Scheme, SocketAddr, Socket)>,
     pub(super) tls: Arc<Door>,
+    pub(super) table: Arc<ArcSwap<RouteTable>>,
+    pub(super) streams: Keeper,
     pub(super) gateway: Gateway,
+    /// Idle connections to endpoints that it keeps.
+    pub(super) pool: usize,
     pub(super) log: Arc<Log>,
     pub(super) metrics: Arc<IngressMetrics>,
     pub(super) timeouts: Arc<Timeouts>,
@@ -71,6 +81,7 @@ pub(super) struct Site {
     pub(super) timeouts: Arc<Timeouts>,
     pub(super) metrics: Arc<IngressMetrics>,
     pub(super) log: Arc<Log>,
+    table: Arc<ArcSwap<RouteTable>>,
     tls: Arc<Door>,
     /// The zero of the clock that endpoints are told.
     epoch: Instant,
@@ -96,11 +107,12 @@ impl Seat {
         let (announce, shutdown) = watch::channel(false);
         let (draining, epoch) = (self.gateway.draining(), self.gateway.epoch());
         let site = Arc::new(Site {
-            app: Arc::new(proxy::http_proxy(self.gateway, &self.timeouts)),
+            app: Arc::new(proxy::http_proxy(self.gateway, &self.timeouts, self.pool)),
             shutdown,
             timeouts: self.timeouts,
             metrics: self.metrics,
             log: self.log,
+            table: self.table,
             tls: self.tls,
             epoch,
         });
@@ -111,7 +123,9 @@ impl Seat {
             .into_iter()
             .map(|(scheme, address, listener)| accept(&site, scheme, address, listener, &self.drain));
         let begin = begin_drain(&site, &self.drain, &draining, announce);
-        let (connections, announce) = tokio::join!(join_all(loops), begin);
+        let streams = self.streams.keep(self.drain.clone());
+        let (mut connections, announce, streams) = tokio::join!(join_all(loops), begin, streams);
+        connections.push(streams);
         finish(connections, self.drain_timeout).await;
         drop(announce);
         site.log.flush();
@@ -202,23 +216,32 @@ impl Site {
     }
 
     /// Serves one connection from its first byte to its end.
-    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, scheme: Scheme, local: SocketAddr) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, scheme: Scheme, local: SocketAddr) {
         self.metrics.accepted.inc();
         let _open = Open::new(&self.metrics);
+        let Ok(proxied) = self.proxied(&mut stream, peer).await else {
+            return self.metrics.refused("proxy_header");
+        };
+        let peer = proxied.as_ref().map_or(peer, |(source, _)| *source);
+        let local = proxied.as_ref().map_or(local, |(_, proxied)| proxied.destination);
         let (peer, local) = (PeerAddr::Inet(peer), PeerAddr::Inet(local));
         let limits = Limits { send: self.timeouts.send, body_window: self.timeouts.body_window };
-        let wire = match scheme {
-            Scheme::Http => Wire::tcp(stream, peer, local, limits),
+        let (mut wire, visitor) = match scheme {
+            Scheme::Http => (Wire::tcp(stream, peer, local, limits), None),
             Scheme::Https => match timeout(self.timeouts.handshake, self.tls.open(stream)).await {
                 // The handshake was all that the CA wanted (RFC 8737 §3).
                 Ok(Ok(Opened::Tls(stream, _))) if stream.get_ref().1.alpn_protocol() == Some(ALPN) => return,
-                Ok(Ok(Opened::Tls(stream, visitor))) => Wire::tls(*stream, visitor, peer, local, limits),
+                Ok(Ok(Opened::Tls(stream, visitor))) => (Wire::tls(*stream, peer, local, limits), visitor),
                 Ok(Ok(Opened::Passed(stream, begun, endpoints))) => {
                     return self.pass_on(stream, &begun, &endpoints).await;
                 }
                 Ok(Err(_)) | Err(_) => return self.metrics.handshake_failures.inc(),
             },
         };
+        let proxied = proxied.map(|(_, proxied)| proxied);
+        if visitor.is_some() || proxied.is_some() {
+            wire.set_luggage(Luggage { visitor, proxied });
+        }
         if wire.is_h2() {
             self.serve_h2(Box::new(wire)).await;
         } else {
@@ -233,6 +256,29 @@ impl Site {
         if let Err(error) = relay::pass(stream, begun, endpoints, now, connect, idle).await {
             tracing::debug!(backend = %endpoints.key(), %error, "a connection that was passed on has ended");
         }
+    }
+
+    /// How clients are met now.
+    pub(super) fn front(&self) -> Arc<Front> {
+        Arc::clone(self.table.load().front())
+    }
+
+    /// Whose connection it is and where it was made to, as a PROXY header of a trusted peer says; `None` if it is the
+    /// peer's own, or says nothing that counts.
+    async fn proxied(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Option<(SocketAddr, Proxied)>, HeaderError> {
+        let front = self.front();
+        let trust = &front.global.trust;
+        let Some(patience) = trust.proxy_protocol else { return Ok(None) };
+        Ok(match proxied::read(stream, patience).await? {
+            Header::Proxied { source, destination } if trust.is_proxy(peer.ip()) => {
+                Some((source, Proxied { direct: peer, destination }))
+            }
+            Header::Proxied { .. } | Header::Local => None,
+        })
     }
 
     /// Hands an HTTP/2 connection to Pingora once the client has said what it agreed to say.

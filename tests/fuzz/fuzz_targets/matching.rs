@@ -92,5 +92,8 @@ fn options() -> CompileOptions {
         publish: Publish::UsualService,
         loopback_endpoints: false,
         node: None,
+        external_names: false,
+        config_map: config::object::ObjectName::new("ingress-nginx", "ingress-nginx-controller"),
+        streams: ingress::compile::StreamMaps::default(),
     }
 }

@@ -133,6 +133,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    /// What is left of a chunked answer, with its framing.
+    pub(crate) async fn rest_of_chunks(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        while !out.ends_with(b"0\r\n\r\n") {
+            out.extend(self.exactly(1).await.unwrap());
+        }
+        out
+    }
+
     /// Everything until the connection ends; a reset counts as an end.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let read = self.stream.read_to_end(&mut self.buffer);
@@ -184,6 +193,23 @@ pub(crate) async fn tls_as(
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
+}
+
+/// Whether a handshake with nothing but TLS 1.2, and with nothing but TLS 1.3, comes about.
+pub(crate) async fn tls_versions(addr: SocketAddr) -> (bool, bool) {
+    let try_one = async |version: &'static rustls::SupportedProtocolVersion| {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+            .with_no_client_auth();
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let name = ServerName::try_from("a.example").unwrap();
+        timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap().is_ok()
+    };
+    (try_one(&rustls::version::TLS12).await, try_one(&rustls::version::TLS13).await)
 }
 
 /// The certificate that was shown.

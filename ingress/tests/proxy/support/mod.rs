@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::challenge::Challenges;
-use config::report::{Certificates, Routes};
+use config::diagnostic::Problem;
+use config::report::{Certificates, Report, Routes};
 use config::snapshot::Snapshot;
 use ingress::access::AccessLog;
-use ingress::compile::{CompileOptions, Compiled, Publish};
+use ingress::compile::{CompileOptions, Compiled, Publish, StreamMaps};
 use ingress::io::{Ingress, IngressError, IngressOptions, IngressPorts, Timeouts};
 use ingress::metrics::IngressMetrics;
 use prometheus::Registry;
@@ -36,6 +37,7 @@ pub(crate) struct Plane {
     pub(crate) challenges: watch::Sender<Arc<Challenges>>,
     routes: watch::Receiver<Arc<Routes>>,
     pub(crate) tables: watch::Receiver<Option<Arc<Compiled>>>,
+    reports: watch::Receiver<Arc<Report>>,
     task: JoinHandle<Result<(), IngressError>>,
 }
 
@@ -71,12 +73,18 @@ impl Plane {
                 loopback_endpoints: true,
                 node: None,
                 external_names: false,
+                config_map: config::object::ObjectName::new("ingress-nginx", "ingress-nginx-controller"),
+                streams: StreamMaps {
+                    tcp: Some(config::object::ObjectName::new("ingress-nginx", "tcp-services")),
+                    udp: Some(config::object::ObjectName::new("ingress-nginx", "udp-services")),
+                    reserved: [9100].into(),
+                },
             },
             dns_servers: Vec::new(),
         };
         let registry = Registry::new();
         let (snapshots, snapshots_in) = watch::channel(Some(Arc::new(snapshot)));
-        let (reports_out, _) = watch::channel(Arc::default());
+        let (reports_out, reports) = watch::channel(Arc::default());
         let (routes_out, routes) = watch::channel(Arc::default());
         let (certificates_out, _) = watch::channel(Certificates::default());
         let (tables_out, tables) = watch::channel(None);
@@ -97,7 +105,7 @@ impl Plane {
             shutdown: shutdown.clone(),
         }));
         timeout(PATIENCE, is_ready).await.unwrap().unwrap();
-        Self { http, https, registry, shutdown, snapshots, challenges, routes, tables, task }
+        Self { http, https, registry, shutdown, snapshots, challenges, routes, tables, reports, task }
     }
 
     /// Puts another snapshot in force and waits until it is.
@@ -105,6 +113,11 @@ impl Plane {
         self.routes.borrow_and_update();
         self.snapshots.send_replace(Some(Arc::new(snapshot)));
         timeout(PATIENCE, self.routes.changed()).await.unwrap().unwrap();
+    }
+
+    /// What is wrong with what it was told.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        self.reports.borrow().problems.to_vec()
     }
 
     /// Ends the data plane and waits for it.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -28,6 +29,11 @@ impl Nginx {
     /// Starts nginx with `http` inside its `http` block, where `LISTEN` stands for the address to listen on; `None`,
     /// and a line that says so, where there is no nginx.
     pub(crate) async fn start(http: &str) -> Option<Self> {
+        Self::start_unprobed(http, "").await
+    }
+
+    /// As [`Self::start`] where a connection has to begin with `opening`, so that trying it leaves no error.
+    pub(crate) async fn start_unprobed(http: &str, opening: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let addr = nobody();
         let path = folder.path().display();
@@ -53,7 +59,7 @@ impl Nginx {
             }
         };
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(addr).await.is_err() {
+        while !is_up(addr, opening).await {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
             assert!(child.try_wait().unwrap().is_none(), "nginx ended: {}", said());
             assert!(Instant::now() < deadline, "nginx does not accept connections: {}", said());
@@ -61,4 +67,9 @@ impl Nginx {
         }
         Some(Self { addr, child, _folder: folder })
     }
+}
+
+async fn is_up(addr: SocketAddr, opening: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(addr).await else { return false };
+    stream.write_all(opening.as_bytes()).await.is_ok()
 }

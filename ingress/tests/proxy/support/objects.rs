@@ -8,7 +8,7 @@ use config::object::ObjectName;
 use config::shared::SharedMap;
 use config::snapshot::Snapshot;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ pub(crate) struct World {
     slices: SharedMap<ObjectName, Arc<EndpointSlice>>,
     ingresses: SharedMap<ObjectName, Arc<Ingress>>,
     secrets: SharedMap<ObjectName, Arc<Secret>>,
+    config_maps: SharedMap<ObjectName, Arc<ConfigMap>>,
 }
 
 fn name(name: &str) -> ObjectName {
@@ -46,6 +47,19 @@ impl World {
             self.slices.insert(name(&slice), parse(object));
         }
         self
+    }
+
+    /// A Service whose port 53 is of UDP.
+    pub(crate) fn udp_service(self, service: &str, endpoints: &[SocketAddr]) -> Self {
+        let mut world = self.service(service, endpoints);
+        let object = Arc::make_mut(world.services.get_mut(&name(service)).unwrap());
+        let port = &mut object.spec.as_mut().unwrap().ports.as_mut().unwrap()[0];
+        (port.port, port.protocol) = (53, Some("UDP".to_owned()));
+        for index in 0..endpoints.len() {
+            let slice = Arc::make_mut(world.slices.get_mut(&name(&format!("{service}-{index}"))).unwrap());
+            slice.ports.as_mut().unwrap()[0].protocol = Some("UDP".to_owned());
+        }
+        world
     }
 
     /// An Ingress that sends `host` and everything below `path` to a Service.
@@ -127,6 +141,19 @@ impl World {
         self
     }
 
+    /// The global settings.
+    pub(crate) fn global(self, data: &[(&str, &str)]) -> Self {
+        self.config_map("ingress-nginx", "ingress-nginx-controller", data)
+    }
+
+    /// A `ConfigMap` with these keys.
+    pub(crate) fn config_map(mut self, namespace: &str, name: &str, data: &[(&str, &str)]) -> Self {
+        let data: BTreeMap<&str, &str> = data.iter().copied().collect();
+        let object = json!({"metadata": {"name": name, "namespace": namespace}, "data": data});
+        self.config_maps.insert(ObjectName::new(namespace, name), parse(object));
+        self
+    }
+
     /// A Secret with these keys.
     pub(crate) fn secret(mut self, secret: &str, data: &[(&str, &str)]) -> Self {
         let data = data.iter().map(|(key, text)| ((*key).to_owned(), ByteString((*text).into())));
@@ -161,6 +188,7 @@ impl World {
             endpoint_slices: Arc::new(self.slices),
             ingresses: Arc::new(self.ingresses),
             secrets: Arc::new(self.secrets),
+            config_maps: Arc::new(self.config_maps),
             ..Snapshot::default()
         }
     }

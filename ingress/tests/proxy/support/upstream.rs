@@ -165,6 +165,20 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
             stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
             stream.write_all(b"5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n").await?;
         }
+        "/css" => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nETag: \"v1\"\r\nAccept-Ranges: bytes\r\n\
+                        X-Powered-By: PHP\r\nContent-Length: 4000\r\n\r\n";
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&b"a{}\n".repeat(1000)).await?;
+        }
+        "/events" => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .await?;
+            stream.write_all(b"5\r\nfirst\r\n").await?;
+            release.notified().await;
+            stream.write_all(b"6\r\nsecond\r\n0\r\n\r\n").await?;
+        }
         "/big" => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1 << 20);
             stream.write_all(head.as_bytes()).await?;

@@ -100,6 +100,8 @@ fn table(snapshot: &Snapshot, default: &Arc<Certificate>, previous: Option<&Comp
         publish: Publish::UsualService,
         loopback_endpoints: false,
         external_names: true,
+        config_map: config::object::ObjectName::new("ingress-nginx", "ingress-nginx-controller"),
+        streams: ingress::compile::StreamMaps::default(),
         node: None,
     };
     compile(snapshot, &Answers::new(), &options, default, previous, now)
