@@ -88,7 +88,13 @@ impl Terms {
         }
         let mut extra = names("cert-manager.io/alt-names")?;
         extra.extend(name.clone());
-        extra.extend(names("cert-manager.io/ip-sans")?);
+        let addresses = "cert-manager.io/ip-sans";
+        for name in names(addresses)? {
+            if name.address().is_none() {
+                return Err((addresses, format!("{name} is no address")));
+            }
+            extra.insert(name);
+        }
         let annotation = |name: &str| ingress.metadata.annotations.as_ref()?.get(name).map(|text| text.trim());
         let take_over = match annotation(TAKE_OVER) {
             None | Some("false") => false,

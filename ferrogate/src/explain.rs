@@ -16,7 +16,7 @@ use config::object::ObjectName;
 use config::settings;
 use config::snapshot::Snapshot;
 use ingress::certs;
-use ingress::compile::{self, CompileOptions, Publish};
+use ingress::compile::{self, CompileOptions, Publish, StreamMaps};
 use ingress::explain::{Question, QuestionError};
 use ingress::resolve::Answers;
 use jiff::Timestamp;
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check::against;
-use crate::cli::{LogFormat, Output};
+use crate::cli::{LogFormat, Output, global_config_map, parse_name};
 use crate::why;
 
 /// `ferrogate explain`.
@@ -60,6 +60,9 @@ pub(crate) struct ExplainArgs {
     /// Value of spec.controller that makes an IngressClass ours
     #[arg(long, value_name = "NAME", default_value = settings::CONTROLLER, env = "FERROGATE_CONTROLLER")]
     controller: String,
+    /// ConfigMap of the global settings of the ingress
+    #[arg(long = "configmap", value_name = "NS/NAME", default_value_t = global_config_map(), env = "FERROGATE_CONFIGMAP", value_parser = parse_name)]
+    global: ObjectName,
     /// Also Ingresses that name no class are ours
     #[arg(long, env = "FERROGATE_WATCH_INGRESS_WITHOUT_CLASS")]
     watch_ingress_without_class: bool,
@@ -155,6 +158,8 @@ fn explain(args: &ExplainArgs, snapshot: &Arc<Snapshot>, question: &Question) ->
         loopback_endpoints: true,
         node: None,
         external_names: true,
+        config_map: args.global.clone(),
+        streams: StreamMaps::default(),
     };
     let compiled = compile::compile(snapshot, &Answers::new(), &options, &default, None, now);
     Ok(serde_json::to_value(ingress::explain::explain(&compiled, snapshot, question))?)

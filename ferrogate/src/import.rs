@@ -4,7 +4,6 @@
 //! cert-manager are translated by [`config::import`].
 #![expect(clippy::disallowed_methods, reason = "certificates are judged at a moment")]
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -18,15 +17,16 @@ use config::diagnostic::Severity;
 use config::import::{Fate, Import, Verdict, cert_manager, metallb};
 use config::object::{Kind, ObjectName, ObjectRef};
 use config::settings;
+use config::shared::SharedMap;
 use config::snapshot::Snapshot;
 use ingress::certs;
-use ingress::compile::{self, CompileOptions, Publish};
+use ingress::compile::{self, CompileOptions, Publish, StreamMaps};
 use ingress::resolve::Answers;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressClassSpec};
 
 use crate::check::against;
-use crate::cli::{LogFormat, Output};
+use crate::cli::{LogFormat, Output, global_config_map};
 use crate::problems::plural;
 
 /// The controller of the classes that are looked at.
@@ -121,6 +121,8 @@ fn judge(snapshot: &Snapshot, class: &str, default: &Arc<certs::Certificate>, no
         loopback_endpoints: true,
         node: None,
         external_names: true,
+        config_map: global_config_map(),
+        streams: StreamMaps::default(),
     };
     let snapshot = Snapshot { ingress_classes: Arc::new(classes(snapshot, class)), ..snapshot.clone() };
     let compiled = compile::compile(&snapshot, &Answers::new(), &options, default, None, now);
@@ -147,11 +149,14 @@ fn annotations(ingress: &Ingress) -> impl Iterator<Item = (&String, &'static str
 }
 
 /// The classes that there are, and the one asked for, which mostly stands in another manifest.
-fn classes(snapshot: &Snapshot, class: &str) -> BTreeMap<ObjectName, Arc<IngressClass>> {
+fn classes(snapshot: &Snapshot, class: &str) -> SharedMap<ObjectName, Arc<IngressClass>> {
     let mut classes = (*snapshot.ingress_classes).clone();
     let spec = Some(IngressClassSpec { controller: Some(CONTROLLER.to_owned()), ..IngressClassSpec::default() });
     let ours = IngressClass { spec, ..IngressClass::default() };
-    classes.entry(ObjectName::cluster(class)).or_insert_with(|| Arc::new(ours));
+    let name = ObjectName::cluster(class);
+    if !classes.contains_key(&name) {
+        classes.insert(name, Arc::new(ours));
+    }
     classes
 }
 

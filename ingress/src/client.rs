@@ -241,9 +241,11 @@ fn bad(error: &Error, is_own: bool, chain: usize) -> Standing {
     let Error::InvalidCertificate(error) = error else {
         return Standing::Bad { why: "certificate verification failed", is_unknown: false };
     };
-    let is_unknown = *error == CertificateError::UnknownIssuer;
+    // One that is an authority of its own is not even looked for among those of others.
+    let is_unknown =
+        *error == CertificateError::UnknownIssuer || (is_own && matches!(error, CertificateError::Other(_)));
     let why = match error {
-        CertificateError::UnknownIssuer if is_own => "self-signed certificate",
+        _ if is_own && is_unknown => "self-signed certificate",
         CertificateError::UnknownIssuer if chain == 1 => "unable to verify the first certificate",
         CertificateError::UnknownIssuer => "unable to get local issuer certificate",
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate has expired",

@@ -48,6 +48,7 @@ const COMPAT_BODY: u64 = 1024 * 1024;
 
 /// What is asked of a route beyond forwarding.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a yes or no of its own")]
 pub struct RoutePlan {
     annotations: Annotations,
     /// Whether ingress-nginx's statuses are used.

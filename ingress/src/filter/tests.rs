@@ -106,7 +106,7 @@ fn the_first_that_objects_answers() {
         ("enable-cors", "true"),
         ("whitelist-source-range", "10.0.0.0/8"),
         ("temporal-redirect", "https://t.example/"),
-        ("auth-tls-secret", "ca"),
+        ("enable-modsecurity", "true"),
     ];
     let large = [("content-length", "1025")];
     for (skip, line, fields, expected) in [

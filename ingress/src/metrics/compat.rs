@@ -238,8 +238,11 @@ impl Collector for Nginx {
             counter.inc_by(self.accepted.get());
         }
         let families = self.requests.collect();
-        let answered: f64 =
-            families.iter().flat_map(|family| family.get_metric()).map(|it| it.get_counter().get_value()).sum();
+        let answered: f64 = families
+            .iter()
+            .flat_map(prometheus::proto::MetricFamily::get_metric)
+            .map(|it| it.get_counter().get_value())
+            .sum();
         self.requests_total.reset();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of counts is a count")]
         self.requests_total.inc_by(answered as u64);

@@ -143,7 +143,7 @@ async fn a_takeover_of_a_thousand_addresses_is_no_storm_of_events() {
             reason: "nodeAssigned",
             message: "announcing from node \"n2\" with protocol \"layer2\"".to_owned(),
         };
-        let report = Report { events: names.map(event).collect(), ..Report::default() };
+        let report = Report { local_events: names.map(event).collect(), ..Report::default() };
         node.cluster.reports.speaker.send_replace(report.into());
     };
     let watch = Stopwatch::start();

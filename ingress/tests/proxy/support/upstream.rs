@@ -211,16 +211,7 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
             stream.write_all(head.as_bytes()).await?;
         }
         "/auth" => {
-            let text = match request.field("cookie") {
-                Some(cookies) if cookies.contains("session=ok") => {
-                    "200 OK\r\nX-Auth-User: ann\r\nSet-Cookie: seen=1\r\nContent-Length: 2\r\n\r\nok"
-                }
-                Some(cookies) if cookies.contains("session=bad") => "403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-                Some(cookies) if cookies.contains("session=broken") => "500 Oops\r\nContent-Length: 0\r\n\r\n",
-                _ => {
-                    "401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: state=2\r\nContent-Length: 2\r\n\r\nno"
-                }
-            };
+            let text = opinion(request.field("cookie").unwrap_or_default());
             stream.write_all(format!("HTTP/1.1 {text}").as_bytes()).await?;
         }
         path if path.starts_with("/status/") => {
@@ -259,4 +250,16 @@ async fn answer(stream: &mut TcpStream, name: &str, request: &Seen, release: &No
         }
     }
     Ok(true)
+}
+
+/// What a service says of who comes with these cookies.
+fn opinion(cookies: &str) -> &'static str {
+    match cookies {
+        _ if cookies.contains("session=ok") => {
+            "200 OK\r\nX-Auth-User: ann\r\nSet-Cookie: seen=1\r\nContent-Length: 2\r\n\r\nok"
+        }
+        _ if cookies.contains("session=bad") => "403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+        _ if cookies.contains("session=broken") => "500 Oops\r\nContent-Length: 0\r\n\r\n",
+        _ => "401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: state=2\r\nContent-Length: 2\r\n\r\nno",
+    }
 }
