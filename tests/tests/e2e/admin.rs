@@ -107,8 +107,15 @@ async fn metrics_are_prometheus_text_with_the_names_of_metallb() {
     let ours: Vec<_> = metrics.families().filter(|name| name.starts_with("ferrogate_ingress_")).collect();
     let histogram = ours.iter().find(|name| metrics.kind(name) == Some("histogram") && name.ends_with("_seconds"));
     let histogram = histogram.unwrap_or_else(|| panic!("a latency histogram among {ours:?}"));
-    let of_the_ingress = metrics.sum(&format!("{histogram}_count"), &[("namespace", "shop"), ("ingress", "web")]);
-    assert_eq!(of_the_ingress, Some(3.0), "requests of one Ingress in {histogram}");
+    let count = format!("{histogram}_count");
+    // A request is counted once its answer was sent, and may have arrived before that.
+    until("requests of one Ingress", async || {
+        match appliance.metrics().await.sum(&count, &[("namespace", "shop"), ("ingress", "web")]) {
+            Some(3.0) => Ok(()),
+            other => Err(format!("{count}: {other:?}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,9 @@ fn metrics(expression: &str) -> BTreeSet<&str> {
 fn labels(rule: &Value) -> BTreeSet<String> {
     let texts = rule["annotations"].to_string();
     let mentioned = texts.split("$labels.").skip(1);
-    mentioned.map(|rest| rest.chars().take_while(|it| it.is_ascii_alphanumeric() || *it == '_').collect()).collect()
+    let name = |rest: &str| rest.chars().take_while(|it| it.is_ascii_alphanumeric() || *it == '_').collect::<String>();
+    // Prometheus itself says of every sample where it is from.
+    mentioned.map(name).filter(|label| !["instance", "job"].contains(&label.as_str())).collect()
 }
 
 #[test]
