@@ -309,7 +309,7 @@ pub(crate) struct IngressArgs {
     /// ConfigMap of the global settings, as ingress-nginx has it
     #[arg(long = "configmap", value_name = "NS/NAME", default_value_t = global_config_map(), env = "FERROGATE_CONFIGMAP", value_parser = parse_name)]
     pub(crate) config_map: ObjectName,
-    /// ConfigMap of TCP ports that lead to Services as they are: PORT: NAMESPACE/SERVICE:PORT[:PROXY[:PROXY]]
+    /// ConfigMap of TCP ports that lead to Services as they are (PORT: NAMESPACE/SERVICE:PORT)
     #[arg(long = "tcp-services-configmap", value_name = "NS/NAME", env = "FERROGATE_TCP_SERVICES_CONFIGMAP", value_parser = parse_name)]
     pub(crate) tcp_services_config_map: Option<ObjectName>,
     /// ConfigMap of UDP ports that lead to Services
@@ -378,7 +378,7 @@ pub(crate) struct CheckArgs {
     /// ConfigMap of the global settings of the ingress
     #[arg(long = "configmap", value_name = "NS/NAME", default_value_t = global_config_map(), env = "FERROGATE_CONFIGMAP", value_parser = parse_name)]
     pub(crate) config_map: ObjectName,
-    /// ConfigMap of TCP ports that lead to Services as they are: PORT: NAMESPACE/SERVICE:PORT[:PROXY[:PROXY]]
+    /// ConfigMap of TCP ports that lead to Services as they are (PORT: NAMESPACE/SERVICE:PORT)
     #[arg(long = "tcp-services-configmap", value_name = "NS/NAME", env = "FERROGATE_TCP_SERVICES_CONFIGMAP", value_parser = parse_name)]
     pub(crate) tcp_services_config_map: Option<ObjectName>,
     /// ConfigMap of UDP ports that lead to Services
