@@ -296,8 +296,11 @@ impl Writer {
     /// Looks which of our writes came back, also of those that had no answer.
     fn look(&mut self, mirror: &Mirror, snapshot: &Snapshot) {
         for (object, attempts) in &mut self.objects {
-            let made = attempts.unsure.take_if(|(wanted, _)| plan::is_shown(snapshot, object, wanted));
-            self.events.tell(made.map(|(_, events)| events).unwrap_or_default());
+            if let Some((_, events)) = attempts.unsure.take_if(|(wanted, _)| plan::is_shown(snapshot, object, wanted)) {
+                self.events.tell(events);
+                // A report from before does not know of it, and may want something else.
+                self.oldest = self.oldest.max(mirror.generation());
+            }
             let Some(unseen) = &attempts.unseen else { continue };
             let seen = mirror.version(object).is_none_or(|version| is_at_least(version, unseen));
             if seen {
